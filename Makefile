@@ -1,0 +1,45 @@
+# The front door. On a fresh machine: `make demo`, then `make test`.
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
+CXX_SOURCES := $(shell git ls-files '*.cc' '*.h' '*.inc' 2>/dev/null)
+
+.PHONY: help setup build demo test lint format bench clean
+
+help: ## Shows the targets.
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: $(VENV)/.installed ## Makes the virtual environment and installs the pinned tools.
+
+$(VENV)/.installed: tools/setup.sh requirements-dev.txt
+	@bash tools/setup.sh $(VENV)
+
+build: $(VENV)/.built ## Builds the extension in place (an editable install).
+
+$(VENV)/.built: $(VENV)/.installed $(SOURCES)
+	@echo "Building the extension (about half a minute) ..."
+	@PATH="$(abspath $(VENV))/bin:$$PATH" $(PYTHON) -m pip install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: build ## Trains a Siamese network on real digits, with the op and without.
+	@$(PYTHON) examples/siamese_digits.py
+
+test: build ## Runs all tests.
+	@$(PYTHON) -m pytest
+
+lint: setup ## Checks format and style; changes nothing.
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(VENV)/bin/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+format: setup ## Formats the sources.
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+	@$(VENV)/bin/clang-format -i $(CXX_SOURCES)
+
+bench: build ## Times the op against plain reuse, concat and XLA; writes out/bench.json.
+	@$(PYTHON) -m bench
+
+clean: ## Removes everything that was built.
+	rm -rf $(VENV) build dist out python/*.egg-info python/shared_dense/_build_info.json
+	rm -f python/shared_dense/*.so

@@ -1,0 +1,91 @@
+#include "core/dispatch.h"
+
+#include <cstdlib>
+
+namespace shared_dense {
+namespace {
+
+// Best first.
+constexpr const Isa* kIsas[] = {
+#if defined(__x86_64__)
+    &kIsaAvx512,
+    &kIsaAvx2,
+#endif
+    &kIsaGeneric,
+};
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+struct Choice {
+  const Isa* isa = nullptr;
+  std::string error;
+};
+
+Choice choose() {
+  Choice choice;
+  const char* forced = std::getenv("SHARED_DENSE_ISA");
+  if (forced == nullptr || *forced == '\0') {
+    for (const Isa* isa : kIsas) {
+      if (isa->supported()) {
+        choice.isa = isa;
+        return choice;
+      }
+    }
+  }
+  const Isa* named = find_isa(forced);
+  if (named != nullptr && named->supported()) {
+    choice.isa = named;
+  } else {
+    choice.error = "SHARED_DENSE_ISA=" + std::string(forced) +
+                   (named == nullptr ? " is not an instruction set of this build"
+                                     : " is not supported by this processor") +
+                   "; choose one of: " + join(supported_isas()) + ", or unset it";
+  }
+  return choice;
+}
+
+const Choice& choice() {
+  static const Choice chosen = choose();
+  return chosen;
+}
+
+}  // namespace
+
+const Isa* active_isa() { return choice().isa; }
+const std::string& isa_error() { return choice().error; }
+
+const Isa* find_isa(const std::string& name) {
+  for (const Isa* isa : kIsas) {
+    if (name == isa->name) return isa;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> built_isas() {
+  std::vector<std::string> names;
+  for (const Isa* isa : kIsas) names.emplace_back(isa->name);
+  return names;
+}
+
+std::vector<std::string> supported_isas() {
+  std::vector<std::string> names;
+  for (const Isa* isa : kIsas) {
+    if (isa->supported()) names.emplace_back(isa->name);
+  }
+  return names;
+}
+
+template <>
+const KernelSet<float>& kernels<float>(const Isa& isa) {
+  return *isa.f32;
+}
+template <>
+const KernelSet<double>& kernels<double>(const Isa& isa) {
+  return *isa.f64;
+}
+
+}  // namespace shared_dense

@@ -1,0 +1,28 @@
+// Which instruction set the core runs on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/kernels.h"
+
+namespace shared_dense {
+
+// The ISA in use: the best one built in that the processor has, or the one
+// that SHARED_DENSE_ISA names. nullptr when that name is unknown or the
+// processor lacks it: then isa_error() says so, and nothing may be computed.
+// Decided on the first call and kept.
+const Isa* active_isa();
+const std::string& isa_error();
+
+// Names of those built in, best first, and of those that run here.
+std::vector<std::string> built_isas();
+std::vector<std::string> supported_isas();
+
+// For tests: the named ISA, or nullptr.
+const Isa* find_isa(const std::string& name);
+
+template <class T>
+const KernelSet<T>& kernels(const Isa& isa);
+
+}  // namespace shared_dense

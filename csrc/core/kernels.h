@@ -1,0 +1,74 @@
+// What each instruction set provides: the same functions, compiled from
+// kernels.inc once per ISA with that ISA's flags.
+//
+// This header is included by those files, so it holds declarations only: an
+// inline function here would be compiled with AVX-512 in one object and
+// without in another, and the linker would keep whichever it likes.
+#pragma once
+
+#include "core/types.h"
+
+namespace shared_dense {
+
+// Where one row of C goes, and what happens to it on its way.
+template <class T>
+struct OutputRow {
+  T* y;
+  T* pre_activation;  // nullptr: not wanted
+  const T* bias;      // nullptr: none
+  Activation activation;
+};
+
+// What a block does with what C already holds.
+enum class Accumulate : std::uint8_t {
+  kStart,     // nothing: C has no value yet
+  kContinue,  // C holds the chain so far: carry it on, multiply-add by multiply-add
+  kAdd,       // C holds finished chunks: make this one from zero, then add it
+};
+
+// One block of C: rows x columns, as packed panels of A times packed panels of B.
+template <class T>
+struct Block {
+  Index rows, columns, depth;
+  const T* a;        // panels of MR rows, each [depth][MR]
+  const T* b;        // panels of NR columns, each [depth][NR]
+  Index a_stride;    // items from one panel of A to the next
+  Index b_stride;    // likewise of B
+  const OutputRow<T>* out;  // one per row
+  Index column;      // first column of C, an offset into y, pre_activation and bias
+  Accumulate accumulate;
+  bool finish;       // last block of the chain: apply the epilogue
+};
+
+template <class T>
+struct KernelSet {
+  int rows;     // MR
+  int columns;  // NR
+
+  // panel[k][r] = source[r][first + k] for r < count, 0 for count <= r < width.
+  void (*pack_transposed)(const T* const* source, int count, int width, Index first, Index depth,
+                          T* panel);
+  // panel[k][c] = source[k][first + c] for c < count, 0 for count <= c < width.
+  void (*pack_straight)(const T* const* source, int count, int width, Index first, Index depth,
+                        T* panel);
+  void (*multiply)(const Block<T>& block);
+  // y = f(z + bias) for one row; the epilogue alone, for an empty reduction.
+  void (*finish_row)(const OutputRow<T>& out, const T* z, Index count);
+  // dz = dy * f'(saved)
+  void (*differentiate)(Activation activation, const T* dy, const T* saved, Index count, T* dz);
+  // sum[c] = the sum of source[r][first + c] over r, in order, from zero
+  void (*sum_rows)(const T* const* source, Index rows, Index first, Index count, T* sum);
+};
+
+struct Isa {
+  const char* name;
+  bool (*supported)();  // by the processor we run on
+  const KernelSet<float>* f32;
+  const KernelSet<double>* f64;
+};
+
+extern const Isa kIsaGeneric;
+extern const Isa kIsaAvx2;
+extern const Isa kIsaAvx512;
+
+}  // namespace shared_dense

@@ -1,0 +1,111 @@
+#include "core/plan.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace shared_dense {
+namespace {
+
+// Below this many multiply-adds a call stays on its own thread: about 80 us on
+// one core at 40 G multiply-adds/s, where waking a sleeping pool starts to pay.
+constexpr Index kSerialWork = Index{3} << 20;
+
+// Packed W kept at a time. Bounds the scratch memory for any W, and is large
+// enough that one chunk holds W whole up to 2 M float32 weights.
+constexpr Index kPackedBytes = Index{8} << 20;
+
+// Tasks per thread that a dynamic schedule needs to even out a slow core.
+constexpr Index kTasksPerThread = 4;
+
+constexpr Index kDefaultL1 = Index{32} << 10;
+constexpr Index kDefaultL2 = Index{1} << 20;
+
+Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
+Index at_least(Index a, Index low) { return std::max(a, low); }
+
+// Cuts `size` into the given number of near-equal blocks of whole `unit`s.
+Index even_block(Index size, Index blocks, Index unit) {
+  return at_least(round_up(ceil_div(size, at_least(blocks, 1)), unit), unit);
+}
+
+}  // namespace
+
+Caches caches() {
+  static const Caches found = [] {
+    Caches c{kDefaultL1, kDefaultL2};
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+    const Index l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+    const Index l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (l1 > 0) c.l1 = l1;
+    if (l2 > 0) c.l2 = l2;
+#endif
+    return c;
+  }();
+  return found;
+}
+
+RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Caches& caches,
+                   int threads) {
+  RowsPlan plan{};
+  plan.parallel = threads > 1 && m * k * n > kSerialWork;
+  const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
+
+  // One panel of B (depth x NR) stays in half of L1 while the panels of A
+  // pass by; equal blocks, so that the last one is not a sliver.
+  const Index most_depth = at_least(caches.l1 / 2 / (nr * item), 64);
+  plan.depth = even_block(k, ceil_div(k, most_depth), 1);
+
+  // A's block (row_block x depth) stays in half of L2.
+  const Index most_rows = at_least(caches.l2 / 2 / (plan.depth * item) / mr * mr, mr);
+  plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
+
+  plan.column_chunk =
+      std::min(round_up(n, nr), at_least(kPackedBytes / (at_least(k, 1) * item) / nr * nr, nr));
+  plan.column_block = plan.column_chunk;
+  if (plan.parallel) {
+    // Cut columns first: each task packs its rows of A again, and rows are few
+    // where sharing pays most. Rows are cut when columns are.
+    const Index wanted = kTasksPerThread * threads;
+    const Index row_blocks = ceil_div(m, plan.row_block);
+    const Index column_blocks =
+        std::min(ceil_div(wanted, row_blocks), ceil_div(plan.column_chunk, 4 * nr));
+    plan.column_block = even_block(plan.column_chunk, column_blocks, nr);
+    const Index tasks = row_blocks * ceil_div(plan.column_chunk, plan.column_block);
+    if (tasks < wanted) {
+      const Index more = ceil_div(wanted, ceil_div(plan.column_chunk, plan.column_block));
+      plan.row_block = even_block(m, std::min(more, ceil_div(m, 2 * mr)), mr);
+    }
+  }
+  return plan;
+}
+
+SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
+                 int threads) {
+  SumPlan plan{};
+  plan.parallel = threads > 1 && m * r * n > kSerialWork;
+  const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
+  const Index depth = std::min(at_least(r, 1), Index{256});
+
+  // Both packed blocks (row_block x depth, depth x column_block) stay in a
+  // quarter of L2 each, beside the part of C they add to.
+  const Index most = caches.l2 / 4 / (depth * item);
+  const Index most_rows = at_least(most / mr * mr, mr);
+  const Index most_columns = at_least(most / nr * nr, nr);
+  Index row_blocks = ceil_div(at_least(m, 1), most_rows);
+  Index column_blocks = ceil_div(at_least(n, 1), most_columns);
+  if (plan.parallel) {
+    const Index wanted = kTasksPerThread * threads;
+    row_blocks =
+        std::max(row_blocks, std::min(ceil_div(wanted, column_blocks), ceil_div(m, 2 * mr)));
+    if (row_blocks * column_blocks < wanted) {
+      column_blocks = std::min(ceil_div(wanted, row_blocks), ceil_div(n, 2 * nr));
+    }
+  }
+  plan.row_block = even_block(m, row_blocks, mr);
+  plan.column_block = even_block(n, column_blocks, nr);
+  return plan;
+}
+
+}  // namespace shared_dense

@@ -1,0 +1,44 @@
+// How one product is cut into blocks: a pure function of sizes and caches.
+#pragma once
+
+#include "core/types.h"
+
+namespace shared_dense {
+
+struct Caches {
+  Index l1;  // bytes of data cache of one core
+  Index l2;
+};
+
+// Read once from the system; a guess where it does not say.
+Caches caches();
+
+// The shape of the micro-kernel that will run.
+struct MicroShape {
+  int rows;            // MR
+  int columns;         // NR
+  int bytes_per_item;  // of the accumulator type
+};
+
+// Rows in, rows out: C[m, n] = A[m, k] . B[k, n] with B shared by all rows.
+struct RowsPlan {
+  Index depth;         // k per packed block of A
+  Index row_block;     // rows of C per task, a multiple of MR
+  Index column_block;  // columns of C per task, a multiple of NR
+  Index column_chunk;  // columns of B packed at a time, a multiple of NR
+  bool parallel;
+};
+
+// Two row lists in, one matrix out: C[m, n] = sum over r of A[r, m] * B[r, n].
+struct SumPlan {
+  Index row_block;     // rows of C per task
+  Index column_block;  // columns of C per task
+  bool parallel;
+};
+
+RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Caches& caches,
+                   int threads);
+SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
+                 int threads);
+
+}  // namespace shared_dense

@@ -1,0 +1,47 @@
+// The two shapes of product that the three of the public API are made of.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/dispatch.h"
+#include "core/shared_matmul.h"
+#include "core/stack.h"
+
+namespace shared_dense {
+
+// One row of a rows product: where A's row is, and where C's goes.
+template <class T>
+struct RowPair {
+  const T* a;
+  OutputRow<T> out;
+};
+
+// C[m, n] = f(A[m, :] . B[:, n]): rows in, rows out, B shared.
+template <class T>
+struct RowsProduct {
+  Index rows, depth, columns;
+  const T* b;         // [depth, columns], or [columns, depth] if transposed
+  bool transposed;
+  // Fills `pairs` with rows [first, first + count). Called from any thread.
+  std::function<void(Index first, Index count, RowPair<T>* pairs)> gather;
+};
+
+template <class T>
+[[nodiscard]] bool rows_product(const Context& context, const KernelSet<T>& kernels,
+                                const RowsProduct<T>& product);
+
+// C[m, n] = sum over r of A[r, m] * B[r, n], in chunks of kRowChunk rows.
+template <class T>
+struct SumProduct {
+  Index rows, reduction, columns;
+  // Pointers to rows [first, first + count) of A and of B. From any thread.
+  std::function<void(Index first, Index count, const T** a, const T** b)> gather;
+  T* c;  // [rows, columns]
+};
+
+template <class T>
+[[nodiscard]] bool sum_product(const Context& context, const KernelSet<T>& kernels,
+                               const SumProduct<T>& product);
+
+}  // namespace shared_dense

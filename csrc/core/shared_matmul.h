@@ -1,0 +1,96 @@
+// The public face of the core: one kernel, several inputs, three products.
+//
+//   forward          Y  = f(X . W + b)
+//   input gradient   dX = dZ . W^T           dZ = dY * f'(z)
+//   kernel gradient  dW = X^T . dZ           db = column sums of dZ
+//
+// The inputs stay where they are: a segment is a pointer to `rows` contiguous
+// rows, and the stacked rows (their virtual concatenation) are gathered while
+// packing. Any number of rows, 0 included; in_features and units may be 0 too.
+//
+// Contracts:
+//  - Row invariance: each element of Y and dX is one chain of multiply-adds
+//    over the ascending reduction index, starting at zero. On an ISA with FMA
+//    its bits depend on its own row and on W only: not on the other rows, the
+//    number of inputs, the block sizes, the threads or which such ISA it is.
+//  - dW and db are sums over chunks of kRowChunk stacked rows, added in order:
+//    the same call gives the same bits on any number of threads.
+//  - The caller owns every buffer. Outputs do not overlap anything else.
+//  - Any number of threads may call at once. `false` means that the scratch
+//    memory could not be had, and the outputs are then unspecified.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "core/dispatch.h"
+#include "core/parallel.h"
+#include "core/types.h"
+
+namespace shared_dense {
+
+// Rows per partial sum of dW and db. Part of the numerical contract (another
+// value gives other bits), so it is no tuning knob: long enough that adding a
+// chunk to dW is cheap beside making it, short enough that the error of a
+// float32 sum over n rows grows with 256 + n/256 rather than n.
+inline constexpr Index kRowChunk = 256;
+
+// Scratch memory. allocate() returns 64-byte aligned memory, valid until the
+// Scratch is destroyed, or nullptr; it is called by the calling thread only.
+class Scratch {
+ public:
+  virtual ~Scratch() = default;
+  [[nodiscard]] virtual void* allocate(std::size_t bytes) = 0;
+};
+
+struct Context {
+  ThreadPool* threads;  // nullptr: stay on the calling thread
+  Scratch* scratch;
+  const Isa* isa;  // active_isa(), checked by the caller not to be nullptr
+};
+
+template <class T>
+struct Kernel {
+  const T* data;      // [in_features, units], or [units, in_features] if transposed
+  Index in_features;  // K
+  Index units;        // U
+  bool transposed;
+};
+
+template <class T>
+struct ForwardSegment {
+  Index rows;
+  const T* x;         // [rows, in_features]
+  T* y;               // [rows, units]
+  T* pre_activation;  // [rows, units] receives z = x . W + b; nullptr: not wanted
+  const T* bias;      // [units]; nullptr: none
+  Activation activation;
+};
+
+template <class T>
+struct BackwardSegment {
+  Index rows;
+  const T* x;      // [rows, in_features]; read for dkernel only
+  const T* dy;     // [rows, units]
+  const T* saved;  // [rows, units]: y or z as saved_for(activation) says; linear: not read
+  T* dx;           // [rows, in_features]; nullptr: not wanted
+  T* dbias;        // [units]: this segment's own; nullptr: not wanted
+  Activation activation;
+};
+
+template <class T>
+struct BackwardOutputs {
+  T* dkernel;  // the kernel's own layout; nullptr: not wanted
+  T* dbias;    // [units]: one bias shared by all segments; nullptr: not wanted
+};
+
+template <class T>
+[[nodiscard]] bool forward(const Context& context, const Kernel<T>& kernel,
+                           const std::vector<ForwardSegment<T>>& segments);
+
+template <class T>
+[[nodiscard]] bool backward(const Context& context, const Kernel<T>& kernel,
+                            const std::vector<BackwardSegment<T>>& segments,
+                            const BackwardOutputs<T>& outputs);
+
+}  // namespace shared_dense

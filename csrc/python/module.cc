@@ -1,0 +1,248 @@
+// shared_dense._core: the core over NumPy arrays, without TensorFlow. Tests,
+// benches and status() use it; it checks shapes because Python calls it.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "core/activation.h"
+#include "core/plan.h"
+#include "core/reference.h"
+#include "core/shared_matmul.h"
+#include "python/std_threads.h"
+
+namespace py = pybind11;
+
+namespace shared_dense {
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// Scratch full of NaN bytes, so that a test sees whatever is read unwritten.
+class PoisonedScratch : public Scratch {
+ public:
+  void* allocate(std::size_t bytes) override {
+    const std::size_t rounded = (bytes + 63) / 64 * 64 + 64;
+    void* memory = std::aligned_alloc(64, rounded);
+    if (memory == nullptr) return nullptr;
+    std::memset(memory, 0xFF, rounded);
+    blocks_.emplace_back(memory, &std::free);
+    return memory;
+  }
+
+ private:
+  std::vector<std::unique_ptr<void, void (*)(void*)>> blocks_;
+};
+
+[[noreturn]] void fail(const std::string& message) { throw std::invalid_argument(message); }
+
+template <class T>
+Array<T> poisoned(std::vector<py::ssize_t> shape) {
+  Array<T> array(std::move(shape));
+  std::fill_n(array.mutable_data(), array.size(), std::numeric_limits<T>::quiet_NaN());
+  return array;
+}
+
+template <class T>
+Kernel<T> kernel_of(const Array<T>& w, bool transposed) {
+  if (w.ndim() != 2) fail("kernel must have rank 2");
+  return {w.data(), w.shape(transposed ? 1 : 0), w.shape(transposed ? 0 : 1), transposed};
+}
+
+template <class T>
+Index rows_of(const Array<T>& x, Index columns, const char* name) {
+  if (x.ndim() != 2 || x.shape(1) != columns) {
+    fail(std::string(name) + " must have rank 2 and " + std::to_string(columns) + " columns");
+  }
+  return x.shape(0);
+}
+
+std::vector<Activation> activations_of(const std::vector<std::string>& names, std::size_t n) {
+  if (names.size() != 1 && names.size() != n) fail("one activation, or one per input");
+  std::vector<Activation> activations(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::string& name = names[names.size() == 1 ? 0 : i];
+    if (!activation_from_name(name, &activations[i])) fail("unknown activation " + name);
+  }
+  return activations;
+}
+
+template <class T>
+std::vector<const T*> biases_of(const std::vector<Array<T>>& biases, std::size_t n, Index units) {
+  if (biases.size() > 1 && biases.size() != n) fail("no bias, one, or one per input");
+  std::vector<const T*> pointers(n, nullptr);
+  for (const Array<T>& bias : biases) {
+    if (bias.ndim() != 1 || bias.shape(0) != units) fail("bias must have shape [units]");
+  }
+  for (std::size_t i = 0; i < n && !biases.empty(); ++i) {
+    pointers[i] = biases[biases.size() == 1 ? 0 : i].data();
+  }
+  return pointers;
+}
+
+const Isa* isa_of(const std::string& name) {
+  if (name.empty()) {
+    if (active_isa() == nullptr) fail(isa_error());
+    return active_isa();
+  }
+  const Isa* isa = find_isa(name);
+  if (isa == nullptr || !isa->supported()) fail("no such instruction set here: " + name);
+  return isa;
+}
+
+// One pool per thread count, never torn down: joining threads while the
+// interpreter unloads is a deadlock waiting to happen.
+ThreadPool* pool_of(int threads) {
+  static std::map<int, StdThreads*> pools;  // guarded by the GIL
+  if (threads <= 1) return nullptr;
+  StdThreads*& pool = pools[threads];
+  if (pool == nullptr) pool = new StdThreads(threads);
+  return pool;
+}
+
+template <class T>
+py::tuple py_forward(const std::vector<Array<T>>& xs, const Array<T>& w,
+                     const std::vector<Array<T>>& biases, const std::vector<std::string>& names,
+                     bool transposed, bool keep, int threads, const std::string& isa,
+                     bool reference) {
+  const Kernel<T> kernel = kernel_of(w, transposed);
+  const auto activations = activations_of(names, xs.size());
+  const auto bias = biases_of(biases, xs.size(), kernel.units);
+  std::vector<Array<T>> ys, zs;
+  std::vector<ForwardSegment<T>> segments;
+  for (std::size_t i = 0; i < xs.size(); ++i) {
+    const Index rows = rows_of(xs[i], kernel.in_features, "x");
+    ys.push_back(poisoned<T>({rows, kernel.units}));
+    if (keep) zs.push_back(poisoned<T>({rows, kernel.units}));
+    segments.push_back({rows, xs[i].data(), ys[i].mutable_data(),
+                        keep ? zs[i].mutable_data() : nullptr, bias[i], activations[i]});
+  }
+  PoisonedScratch scratch;
+  const Context context{pool_of(threads), &scratch, isa_of(isa)};
+  bool ok = true;
+  {
+    const py::gil_scoped_release release;
+    if (reference) {
+      reference_forward(kernel, segments);
+    } else {
+      ok = forward(context, kernel, segments);
+    }
+  }
+  if (!ok) throw std::bad_alloc();
+  return py::make_tuple(ys, zs);
+}
+
+template <class T>
+py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>>& dys,
+                     const std::vector<Array<T>>& saved, const Array<T>& w,
+                     const std::vector<Array<T>>& biases, const std::vector<std::string>& names,
+                     bool transposed, const std::vector<bool>& wants_dx, bool wants_dkernel,
+                     int dbias_count, int threads, const std::string& isa, bool reference) {
+  const Kernel<T> kernel = kernel_of(w, transposed);
+  const std::size_t n = xs.size();
+  const auto activations = activations_of(names, n);
+  const auto bias = biases_of(biases, n, kernel.units);
+  if (dys.size() != n || wants_dx.size() != n) fail("one dy and one wants_dx per input");
+  if (!reference && saved.size() != n) fail("one saved value per input");
+  std::vector<Array<T>> dxs, dbs;
+  for (int i = 0; i < dbias_count; ++i) dbs.push_back(poisoned<T>({kernel.units}));
+  Array<T> dw = poisoned<T>({w.shape(0), w.shape(1)});
+  std::vector<BackwardSegment<T>> segments;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Index rows = rows_of(xs[i], kernel.in_features, "x");
+    if (rows_of(dys[i], kernel.units, "dy") != rows) fail("dy must have the rows of x");
+    if (!reference && rows_of(saved[i], kernel.units, "saved") != rows) {
+      fail("saved must have the rows of x");
+    }
+    T* dx = nullptr;
+    if (wants_dx[i]) {
+      dxs.push_back(poisoned<T>({rows, kernel.in_features}));
+      dx = dxs.back().mutable_data();
+    }
+    segments.push_back({rows, xs[i].data(), dys[i].data(),
+                        reference ? nullptr : saved[i].data(), dx,
+                        dbias_count > 1 ? dbs[i].mutable_data() : nullptr, activations[i]});
+  }
+  const BackwardOutputs<T> outputs{wants_dkernel ? dw.mutable_data() : nullptr,
+                                   dbias_count == 1 ? dbs[0].mutable_data() : nullptr};
+  PoisonedScratch scratch;
+  const Context context{pool_of(threads), &scratch, isa_of(isa)};
+  bool ok = true;
+  {
+    const py::gil_scoped_release release;
+    if (reference) {
+      reference_backward(kernel, segments, bias, outputs);
+    } else {
+      ok = backward(context, kernel, segments, outputs);
+    }
+  }
+  if (!ok) throw std::bad_alloc();
+  py::dict result;
+  result["dx"] = dxs;
+  result["dkernel"] = wants_dkernel ? py::object(dw) : py::none();
+  result["dbias"] = dbs;
+  return result;
+}
+
+template <class T>
+void define(py::module_& m) {
+  using namespace pybind11::literals;
+  m.def("forward", &py_forward<T>, "xs"_a, "kernel"_a, "biases"_a = std::vector<Array<T>>{},
+        "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
+        "keep"_a = false, "threads"_a = 1, "isa"_a = "", "reference"_a = false,
+        "(ys, pre_activations) of float32 or float64 arrays [rows, in_features]; "
+        "`reference` runs the float64 oracle instead.");
+  m.def("backward", &py_backward<T>, "xs"_a, "dys"_a, "saved"_a, "kernel"_a,
+        "biases"_a = std::vector<Array<T>>{},
+        "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
+        "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0, "threads"_a = 1, "isa"_a = "",
+        "reference"_a = false,
+        "dict of dx (those wanted), dkernel and dbias; `saved` holds y or z per input as the "
+        "activation needs.");
+}
+
+}  // namespace
+}  // namespace shared_dense
+
+PYBIND11_MODULE(_core, m) {
+  using namespace shared_dense;
+  using namespace pybind11::literals;
+  m.doc() = "The shared-dense CPU core over NumPy arrays.";
+  define<float>(m);
+  define<double>(m);
+  m.def("isa", []() -> std::string {
+    if (active_isa() == nullptr) fail(isa_error());
+    return active_isa()->name;
+  }, "The instruction set in use; ValueError when SHARED_DENSE_ISA names none that runs here.");
+  m.def("built_isas", &built_isas, "Instruction sets of this build, best first.");
+  m.def("supported_isas", &supported_isas, "Those that this processor runs.");
+  m.def("activations", [] {
+    std::vector<std::string> names;
+    for (int i = 0; i < kActivationCount; ++i) {
+      names.emplace_back(activation_name(static_cast<Activation>(i)));
+    }
+    return names;
+  }, "Names of the activations.");
+  m.attr("row_chunk") = kRowChunk;
+  m.def("plan_rows", [](Index rows, Index depth, Index columns, int mr, int nr, int item_bytes,
+                        Index l1, Index l2, int threads) {
+    const RowsPlan p = plan_rows(rows, depth, columns, {mr, nr, item_bytes}, {l1, l2}, threads);
+    return py::dict("depth"_a = p.depth, "row_block"_a = p.row_block,
+                    "column_block"_a = p.column_block, "column_chunk"_a = p.column_chunk,
+                    "parallel"_a = p.parallel);
+  });
+  m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int item_bytes,
+                       Index l1, Index l2, int threads) {
+    const SumPlan p = plan_sum(rows, reduction, columns, {mr, nr, item_bytes}, {l1, l2}, threads);
+    return py::dict("row_block"_a = p.row_block, "column_block"_a = p.column_block,
+                    "parallel"_a = p.parallel);
+  });
+}

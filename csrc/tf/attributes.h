@@ -1,0 +1,57 @@
+// Attributes of the two ops, read and checked the same way by the shape
+// functions and, because eager mode skips those, by the kernels again.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/types.h"
+#include "tensorflow/core/platform/errors.h"
+
+namespace shared_dense {
+
+// An InvalidArgument from the pieces of its message.
+template <class... Pieces>
+absl::Status invalid(const Pieces&... pieces) {
+  return absl::InvalidArgumentError(absl::StrCat(pieces...));
+}
+
+struct Attributes {
+  std::vector<std::string> names;
+  bool transpose_kernel = false;
+
+  // From an OpKernelConstruction or an InferenceContext.
+  template <class Source>
+  absl::Status read(Source* source) {
+    TF_RETURN_IF_ERROR(source->GetAttr("activations", &names));
+    return source->GetAttr("transpose_kernel", &transpose_kernel);
+  }
+  absl::Status check(const char* op, std::size_t inputs, std::size_t biases) const;
+  // One per input; call after check().
+  std::vector<Activation> activations(std::size_t inputs) const;
+};
+
+// Which gradients are asked for.
+struct Wanted {
+  std::vector<bool> input;
+  int inputs = 0, kernels = 0, biases = 0;
+
+  template <class Source>
+  absl::Status read(Source* source) {
+    TF_RETURN_IF_ERROR(source->GetAttr("needs_input_grad", &input));
+    TF_RETURN_IF_ERROR(source->GetAttr("num_input_grads", &inputs));
+    TF_RETURN_IF_ERROR(source->GetAttr("num_kernel_grads", &kernels));
+    return source->GetAttr("num_bias_grads", &biases);
+  }
+  absl::Status check(std::size_t all_inputs, std::size_t all_biases) const;
+};
+
+// Texts of the two mistakes people make most, one wording for both callers.
+std::string width_error(const char* op, std::size_t index, const std::string& input,
+                        const std::string& kernel, Index in_features, bool transposed);
+std::string bias_error(const char* op, std::size_t index, const std::string& bias,
+                       const std::string& kernel, Index units);
+
+}  // namespace shared_dense

@@ -1,0 +1,212 @@
+// CPU kernels of the two ops: check everything, then call the core.
+#include "core/shared_matmul.h"
+
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tf/attributes.h"
+#include "tf/framework.h"
+
+namespace shared_dense {
+namespace {
+
+using tensorflow::OpInputList;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::OpOutputList;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+// The operands of either op, after their shapes were checked.
+template <class T>
+struct Operands {
+  OpInputList inputs, biases;
+  const Tensor* kernel_tensor;
+  Kernel<T> kernel;
+  std::vector<Index> rows;
+  std::vector<Activation> activations;
+
+  absl::Status read(OpKernelContext* ctx, const char* op, const Attributes& attributes) {
+    if (active_isa() == nullptr) return absl::FailedPreconditionError(isa_error());
+    TF_RETURN_IF_ERROR(ctx->input_list("inputs", &inputs));
+    TF_RETURN_IF_ERROR(ctx->input("kernel", &kernel_tensor));
+    TF_RETURN_IF_ERROR(ctx->input_list("biases", &biases));
+    TF_RETURN_IF_ERROR(attributes.check(op, inputs.size(), biases.size()));
+    activations = attributes.activations(inputs.size());
+
+    const TensorShape& shape = kernel_tensor->shape();
+    if (shape.dims() != 2) {
+      return invalid(op, ": kernel must have rank 2, got shape ", shape.DebugString());
+    }
+    const bool transposed = attributes.transpose_kernel;
+    kernel = {kernel_tensor->flat<T>().data(), shape.dim_size(transposed ? 1 : 0),
+              shape.dim_size(transposed ? 0 : 1), transposed};
+    for (int i = 0; i < inputs.size(); ++i) {
+      const TensorShape& input = inputs[i].shape();
+      if (input.dims() < 1) {
+        return invalid(op, ": inputs[", i, "] must have rank >= 1, got a scalar");
+      }
+      if (input.dim_size(input.dims() - 1) != kernel.in_features) {
+        return invalid(width_error(op, i, input.DebugString(), shape.DebugString(),
+                                           kernel.in_features, transposed));
+      }
+      rows.push_back(row_count(input));
+    }
+    for (int i = 0; i < biases.size(); ++i) {
+      if (biases[i].dims() != 1 || biases[i].dim_size(0) != kernel.units) {
+        return invalid(bias_error(op, i, biases[i].shape().DebugString(),
+                                          shape.DebugString(), kernel.units));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // All axes but the last. Not num_elements / width: the width may be 0.
+  static Index row_count(const TensorShape& shape) {
+    Index rows = 1;
+    for (int axis = 0; axis + 1 < shape.dims(); ++axis) rows *= shape.dim_size(axis);
+    return rows;
+  }
+
+  TensorShape output_shape(int i) const {
+    TensorShape shape = inputs[i].shape();
+    shape.set_dim(shape.dims() - 1, kernel.units);
+    return shape;
+  }
+
+  const T* bias(int i) const {
+    if (biases.size() == 0) return nullptr;
+    return biases[biases.size() == 1 ? 0 : i].template flat<T>().data();
+  }
+};
+
+template <class T>
+class SharedMatMulOp : public OpKernel {
+ public:
+  explicit SharedMatMulOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("num_pre_activations", &kept_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    Operands<T> operands;
+    OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMul", attributes_));
+    const int n = operands.inputs.size();
+    OP_REQUIRES(ctx, kept_ == 0 || kept_ == n,
+                invalid("SharedMatMul: num_pre_activations must be 0 or the number of "
+                                "inputs (",
+                                n, "), got ", kept_));
+    OpOutputList outputs, pre_activations;
+    OP_REQUIRES_OK(ctx, ctx->output_list("outputs", &outputs));
+    OP_REQUIRES_OK(ctx, ctx->output_list("pre_activations", &pre_activations));
+    std::vector<ForwardSegment<T>> segments(n);
+    for (int i = 0; i < n; ++i) {
+      Tensor *y = nullptr, *z = nullptr;
+      OP_REQUIRES_OK(ctx, outputs.allocate(i, operands.output_shape(i), &y));
+      if (kept_ != 0) {
+        OP_REQUIRES_OK(ctx, pre_activations.allocate(i, operands.output_shape(i), &z));
+      }
+      segments[i] = {operands.rows[i],
+                     operands.inputs[i].template flat<T>().data(),
+                     y->flat<T>().data(),
+                     z == nullptr ? nullptr : z->flat<T>().data(),
+                     operands.bias(i),
+                     operands.activations[i]};
+    }
+    Framework framework(ctx);
+    OP_REQUIRES(ctx, forward(framework.context(), operands.kernel, segments),
+                absl::ResourceExhaustedError("SharedMatMul: no memory for packed weights"));
+  }
+
+ private:
+  Attributes attributes_;
+  int kept_ = 0;
+};
+
+template <class T>
+class SharedMatMulGradOp : public OpKernel {
+ public:
+  explicit SharedMatMulGradOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
+    OP_REQUIRES_OK(ctx, wanted_.read(ctx));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    Operands<T> operands;
+    OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMulGrad", attributes_));
+    const int n = operands.inputs.size();
+    OP_REQUIRES_OK(ctx, wanted_.check(n, operands.biases.size()));
+    OpInputList grads, saved;
+    OP_REQUIRES_OK(ctx, ctx->input_list("output_grads", &grads));
+    OP_REQUIRES_OK(ctx, ctx->input_list("saved", &saved));
+    OpOutputList dx, dkernel, dbias;
+    OP_REQUIRES_OK(ctx, ctx->output_list("input_grads", &dx));
+    OP_REQUIRES_OK(ctx, ctx->output_list("kernel_grads", &dkernel));
+    OP_REQUIRES_OK(ctx, ctx->output_list("bias_grads", &dbias));
+
+    std::vector<BackwardSegment<T>> segments(n);
+    BackwardOutputs<T> outputs{nullptr, nullptr};
+    for (int i = 0, next_dx = 0; i < n; ++i) {
+      OP_REQUIRES_OK(ctx, check_like_output(operands, "output_grads", i, grads[i].shape()));
+      BackwardSegment<T>& segment = segments[i];
+      segment.rows = operands.rows[i];
+      segment.activation = operands.activations[i];
+      segment.x = operands.inputs[i].template flat<T>().data();
+      segment.dy = grads[i].template flat<T>().data();
+      if (segment.activation != Activation::kLinear) {
+        OP_REQUIRES(ctx, saved.size() == n,
+                    invalid("SharedMatMulGrad: saved must hold one tensor per input (", n,
+                                    ") unless all activations are linear, got ", saved.size()));
+        OP_REQUIRES_OK(ctx, check_like_output(operands, "saved", i, saved[i].shape()));
+        segment.saved = saved[i].template flat<T>().data();
+      }
+      Tensor* tensor = nullptr;
+      if (wanted_.input[i]) {
+        OP_REQUIRES_OK(ctx, dx.allocate(next_dx++, operands.inputs[i].shape(), &tensor));
+        segment.dx = tensor->flat<T>().data();
+      }
+    }
+    Tensor* tensor = nullptr;
+    if (wanted_.kernels == 1) {
+      OP_REQUIRES_OK(ctx, dkernel.allocate(0, operands.kernel_tensor->shape(), &tensor));
+      outputs.dkernel = tensor->flat<T>().data();
+    }
+    for (int i = 0; i < wanted_.biases; ++i) {
+      OP_REQUIRES_OK(ctx, dbias.allocate(i, operands.biases[i].shape(), &tensor));
+      T* data = tensor->flat<T>().data();
+      if (wanted_.biases == 1) {
+        outputs.dbias = data;
+      } else {
+        segments[i].dbias = data;
+      }
+    }
+    Framework framework(ctx);
+    OP_REQUIRES(ctx, backward(framework.context(), operands.kernel, segments, outputs),
+                absl::ResourceExhaustedError("SharedMatMulGrad: no memory for packed weights or dZ"));
+  }
+
+ private:
+  static absl::Status check_like_output(const Operands<T>& operands, const char* name, int i,
+                                        const TensorShape& shape) {
+    const TensorShape wanted = operands.output_shape(i);
+    if (shape == wanted) return absl::OkStatus();
+    return invalid("SharedMatMulGrad: ", name, "[", i, "] has shape ", shape.DebugString(),
+                           ", wanted the shape of output ", i, ": ", wanted.DebugString());
+  }
+
+  Attributes attributes_;
+  Wanted wanted_;
+};
+
+#define SHARED_DENSE_REGISTER(T)                                                                \
+  REGISTER_KERNEL_BUILDER(                                                                      \
+      Name("SharedDense>SharedMatMul").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),   \
+      SharedMatMulOp<T>);                                                                       \
+  REGISTER_KERNEL_BUILDER(                                                                      \
+      Name("SharedDense>SharedMatMulGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
+      SharedMatMulGradOp<T>);
+SHARED_DENSE_REGISTER(float)
+SHARED_DENSE_REGISTER(double)
+#undef SHARED_DENSE_REGISTER
+
+}  // namespace
+}  // namespace shared_dense

@@ -1,0 +1,41 @@
+"""One shared weight matrix, several inputs, one fused kernel.
+
+`SharedDense` is the Keras layer, `shared_matmul` the function below it, `status()` says which path
+runs and why, `fallback()` runs plain TensorFlow ops. Importing this package compiles and loads
+nothing and never fails; TensorFlow is imported and the op library loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from shared_dense._version import __version__
+
+if TYPE_CHECKING:
+    from shared_dense.layers import SharedDense
+    from shared_dense.ops import shared_matmul
+    from shared_dense.paths import fallback
+    from shared_dense.status import status
+
+__all__ = ["SharedDense", "__version__", "fallback", "shared_matmul", "status"]
+
+_HOME = {
+    "SharedDense": "layers",
+    "fallback": "paths",
+    "shared_matmul": "ops",
+    "status": "status",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for, when it is asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'shared_dense' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"shared_dense.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

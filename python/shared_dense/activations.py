@@ -1,0 +1,67 @@
+"""Which activations the op fuses, by name and by function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from shared_dense.composition import ACTIVATIONS
+
+# The same function under the other name that Keras and TensorFlow give it.
+_ALIASES = {"swish": "silu"}
+
+
+def _known_functions() -> dict[Callable, str]:
+    functions = {
+        tf.identity: "linear",
+        tf.nn.relu: "relu",
+        tf.nn.relu6: "relu6",
+        tf.nn.leaky_relu: "leaky_relu",
+        tf.nn.elu: "elu",
+        tf.nn.sigmoid: "sigmoid",
+        tf.nn.tanh: "tanh",
+        tf.nn.silu: "silu",
+        tf.nn.gelu: "gelu",
+    }
+    keras = sys.modules.get("keras")
+    if keras is not None:
+        for name in ACTIVATIONS:
+            function = getattr(keras.activations, name, None)
+            if function is not None:
+                functions[function] = name
+    return functions
+
+
+def resolve(activation: str | Callable | None) -> tuple[str, Callable | None]:
+    """What the op fuses, and the function that is left to apply to its result, if any.
+
+    Args:
+        activation: None, a name, a function of `tf.nn` or `keras.activations` with its defaults,
+            or any other function of one tensor.
+
+    Raises:
+        ValueError: a name that nobody knows.
+        TypeError: neither a name nor a function.
+    """
+    if activation is None:
+        return "linear", None
+    if isinstance(activation, str):
+        name = _ALIASES.get(activation, activation)
+        if name not in ACTIVATIONS:
+            raise ValueError(
+                f"activation={activation!r} is unknown to shared_matmul; it fuses "
+                f"{', '.join(sorted(ACTIVATIONS))}. Pass any other as a function."
+            )
+        return name, None
+    if not callable(activation):
+        raise TypeError(
+            "activation must be None, a name, a function, or a list of these, one per input; got "
+            f"{activation!r}"
+        )
+    try:
+        name = _known_functions().get(activation)
+    except TypeError:  # an unhashable callable
+        name = None
+    return ("linear", activation) if name is None else (name, None)

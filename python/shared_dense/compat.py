@@ -1,0 +1,17 @@
+"""The one file that touches private TensorFlow modules, each behind a guard."""
+
+from __future__ import annotations
+
+try:
+    from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
+except ImportError:  # moved or removed: assume the costlier answer
+    _could_possibly_record = None
+
+
+def may_need_gradient() -> bool:
+    """Whether a tape is recording here, so that a gradient may be asked for.
+
+    A tape around a `tf.function`, or `tf.gradients`, is not seen from inside. The gradient then
+    recomputes what was not kept: slower, never wrong.
+    """
+    return True if _could_possibly_record is None else _could_possibly_record()

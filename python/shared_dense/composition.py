@@ -1,0 +1,63 @@
+"""The same product in plain TensorFlow ops: the fallback, and what second order is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+
+def _leaky_relu(z: tf.Tensor) -> tf.Tensor:
+    # TensorFlow's op holds its slope in float32: 0.2 to seven digits in a float64 model.
+    return tf.where(z > 0, z, 0.2 * z) if z.dtype == tf.float64 else tf.nn.leaky_relu(z)
+
+
+def _gelu(z: tf.Tensor, approximate: bool = False) -> tf.Tensor:
+    # Likewise tf.nn.gelu, whose constants pass through float32.
+    if z.dtype != tf.float64:
+        return tf.nn.gelu(z, approximate=approximate)
+    if approximate:
+        return 0.5 * z * (1 + tf.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
+    return 0.5 * z * tf.math.erfc(-math.sqrt(0.5) * z)
+
+
+# By the names the op knows. Slopes and alphas are the defaults of both TensorFlow and Keras.
+ACTIVATIONS: dict[str, Callable] = {
+    "linear": lambda z: z,
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "leaky_relu": _leaky_relu,
+    "elu": tf.nn.elu,
+    "sigmoid": tf.math.sigmoid,
+    "tanh": tf.math.tanh,
+    "silu": tf.nn.silu,
+    "gelu": _gelu,
+    "gelu_tanh": lambda z: _gelu(z, approximate=True),
+}
+
+
+def matmul(x: tf.Tensor, kernel: tf.Tensor, transpose_kernel: bool) -> tf.Tensor:
+    """Product over the last axis of `x`, of any rank >= 1."""
+    if x.shape.rank == 2:
+        return tf.matmul(x, kernel, transpose_b=transpose_kernel)
+    return tf.tensordot(x, kernel, axes=[[-1], [1 if transpose_kernel else 0]])
+
+
+def shared_matmul(
+    inputs: Sequence[tf.Tensor],
+    kernel: tf.Tensor,
+    biases: Sequence[tf.Tensor],
+    activations: Sequence[str],
+    transpose_kernel: bool,
+) -> list[tf.Tensor]:
+    """Plain reuse: a matmul, a bias and an activation per input. Arguments as the op's."""
+    outputs = []
+    for i, x in enumerate(inputs):
+        z = matmul(x, kernel, transpose_kernel)
+        if biases:
+            bias = biases[0] if len(biases) == 1 else biases[i]
+            # BiasAdd, unlike +, is something grappler fuses; it wants rank >= 2.
+            z = tf.nn.bias_add(z, bias) if z.shape.rank is not None and z.shape.rank > 1 else z + bias
+        outputs.append(ACTIVATIONS[activations[0 if len(activations) == 1 else i]](z))
+    return outputs

@@ -1,0 +1,175 @@
+"""shared_matmul: checks the operands, takes the op or its plain TensorFlow composition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from shared_dense import activations, compat, composition, loader, paths
+
+Activation = str | Callable | None
+
+
+def shared_matmul(
+    inputs: Sequence[Any],
+    kernel: Any,
+    bias: Any = None,
+    activation: Activation | Sequence[Activation] = None,
+    transpose_kernel: bool = False,
+) -> list[tf.Tensor]:
+    """Applies one kernel to several inputs: `activation(inputs[i] @ kernel + bias)`.
+
+    Differentiable in the inputs, the kernel and the biases, to any order; the backward pass makes
+    one accumulated kernel gradient. A row of a result has the same bits whatever other rows or
+    inputs share the call (on the op path).
+
+    Args:
+        inputs: list or tuple of tensors `[..., in_features]`, each of any rank >= 1 and any number
+            of rows, 0 included, in the dtype of the kernel.
+        kernel: `[in_features, units]`, or `[units, in_features]` with `transpose_kernel`.
+        bias: None, one `[units]` shared by all inputs, or a list with one `[units]` or None per
+            input.
+        activation: None, a name (linear, relu, relu6, leaky_relu, elu, sigmoid, tanh, silu, gelu,
+            gelu_tanh), a function, or a list of these, one per input. Names, and the functions of
+            `tf.nn` and `keras.activations` they stand for, are fused; others are applied after.
+            leaky_relu has slope 0.2, elu alpha 1; gelu is `z * Phi(z)` and gelu_tanh its
+            approximation (Hendrycks and Gimpel, 2016).
+        transpose_kernel: whether the kernel is stored transposed.
+
+    Returns:
+        List of tensors `[..., units]`, one per input.
+
+    Raises:
+        TypeError: `inputs` is no list or tuple, or an entry is no dense tensor of the kernel's
+            dtype.
+        ValueError: a shape, a count or an activation name does not fit; the message says which.
+        tf.errors.InvalidArgumentError: the same, for shapes known only when the op runs.
+    """
+    kernel = _tensor(kernel, "kernel", None)
+    xs = _inputs(inputs, kernel.dtype)
+    biases = _biases(bias, len(xs), kernel, transpose_kernel)
+    fused, after = _activations(activation, len(xs))
+    _check_shapes(xs, kernel, biases, transpose_kernel)
+
+    path = paths.choose(kernel.dtype.name, [*xs, kernel])
+    if path.name == "op":
+        ops = loader.load().ops
+        keep = compat.may_need_gradient() and _need_pre_activation(fused)
+        outputs = ops.shared_dense_shared_mat_mul(
+            inputs=xs,
+            kernel=kernel,
+            biases=biases,
+            activations=fused,
+            transpose_kernel=transpose_kernel,
+            num_pre_activations=len(xs) if keep else 0,
+        ).outputs
+    else:
+        outputs = composition.shared_matmul(xs, kernel, biases, fused, transpose_kernel)
+    return [
+        y if function is None else function(y) for y, function in zip(outputs, after, strict=True)
+    ]
+
+
+def _need_pre_activation(names: Sequence[str]) -> bool:
+    from shared_dense.gradients import NEED_PRE_ACTIVATION
+
+    return not NEED_PRE_ACTIVATION.isdisjoint(names)
+
+
+def _tensor(value: Any, name: str, dtype: tf.DType | None) -> tf.Tensor:
+    if value is None:
+        raise TypeError(f"{name} is None; pass a tensor")
+    if isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; shared_matmul takes dense tensors "
+            "(tf.sparse.to_dense, or the flat values of a ragged tensor)"
+        )
+    tensor = tf.convert_to_tensor(value, dtype_hint=dtype)
+    if dtype is not None and tensor.dtype != dtype:
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype.name}, but the kernel has {dtype.name}; cast one: "
+            "tf.cast"
+        )
+    if dtype is None and not tensor.dtype.is_floating:
+        raise TypeError(f"{name} has dtype {tensor.dtype.name}; pass a floating-point tensor")
+    return tensor
+
+
+def _inputs(inputs: Any, dtype: tf.DType) -> list[tf.Tensor]:
+    if not isinstance(inputs, (list, tuple)):
+        raise TypeError(
+            f"inputs must be a list or tuple of tensors, got {type(inputs).__name__}; for one "
+            "tensor pass [tensor]"
+        )
+    if not inputs:
+        raise ValueError("inputs is empty; pass at least one tensor")
+    return [_tensor(x, f"inputs[{i}]", dtype) for i, x in enumerate(inputs)]
+
+
+def _biases(bias: Any, n: int, kernel: tf.Tensor, transpose_kernel: bool) -> list[tf.Tensor]:
+    """None, one, or one per input, as the op takes them."""
+    if bias is None:
+        return []
+    if not isinstance(bias, (list, tuple)):
+        return [_tensor(bias, "bias", kernel.dtype)]
+    if len(bias) != n:
+        raise ValueError(
+            f"bias is a list of {len(bias)}, but there are {n} inputs; pass one bias (a tensor of "
+            "shape [units]), or a list with one per input"
+        )
+    if all(b is None for b in bias):
+        return []
+    units = tf.shape(kernel)[0 if transpose_kernel else 1]
+    return [
+        tf.zeros([units], kernel.dtype) if b is None else _tensor(b, f"bias[{i}]", kernel.dtype)
+        for i, b in enumerate(bias)
+    ]
+
+
+def _activations(
+    activation: Activation | Sequence[Activation], n: int
+) -> tuple[list[str], list[Callable | None]]:
+    """Names for the op (one, or one per input) and what is left to apply per output."""
+    if not isinstance(activation, (list, tuple)):
+        name, after = activations.resolve(activation)
+        return [name], [after] * n
+    if len(activation) != n:
+        raise ValueError(
+            f"activation is a list of {len(activation)}, but there are {n} inputs; pass one, or "
+            "one per input"
+        )
+    resolved = [activations.resolve(a) for a in activation]
+    return [name for name, _ in resolved], [after for _, after in resolved]
+
+
+def _check_shapes(
+    xs: list[tf.Tensor], kernel: tf.Tensor, biases: list[tf.Tensor], transpose_kernel: bool
+) -> None:
+    """Raises ValueError for what static shapes already show to be wrong, on any path."""
+    if kernel.shape.rank is None:
+        kernel.set_shape([None, None])
+    if kernel.shape.rank != 2:
+        raise ValueError(
+            f"kernel must have rank 2, [in_features, units]; got shape {tuple(kernel.shape)}"
+        )
+    in_features, units = reversed(kernel.shape) if transpose_kernel else kernel.shape
+    for i, x in enumerate(xs):
+        if x.shape.rank == 0:
+            raise ValueError(f"inputs[{i}] is a scalar; its rank must be >= 1")
+        if x.shape.rank is not None and None not in (x.shape[-1], in_features):
+            if x.shape[-1] == in_features:
+                continue
+            raise ValueError(
+                f"inputs[{i}] has shape {tuple(x.shape)}, but the kernel {tuple(kernel.shape)}"
+                f"{' (transposed)' if transpose_kernel else ''} takes inputs whose last axis is "
+                f"{in_features}. One kernel is shared among inputs of one width."
+            )
+    for i, bias in enumerate(biases):
+        if not bias.shape.is_compatible_with([units]):
+            name = "bias" if len(biases) == 1 else f"bias[{i}]"
+            raise ValueError(
+                f"{name} has shape {tuple(bias.shape)}, but the kernel {tuple(kernel.shape)} "
+                f"takes biases of shape ({units},)"
+            )

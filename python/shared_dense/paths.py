@@ -1,0 +1,100 @@
+"""Which path a call takes, and why: decided here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from shared_dense import loader
+
+# Kernels the op library registers, by device.
+OP_DTYPES = {"CPU": ("float32", "float64"), "GPU": ()}
+
+
+class Path(NamedTuple):
+    """A path taken: 'op' or 'fallback', and the reason for it."""
+
+    name: str
+    reason: str
+
+
+_forced = contextvars.ContextVar("shared_dense_fallback", default=False)
+_last: Path | None = None
+_warned: set[str] = set()
+
+
+@contextlib.contextmanager
+def fallback() -> Iterator[None]:
+    """Runs or traces with plain TensorFlow ops what is called inside.
+
+    A `tf.function` keeps the path it was traced with; one traced inside is portable: it runs, and
+    its SavedModel loads, where this library is not installed.
+    """
+    token = _forced.set(True)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+@functools.cache
+def _gpu_visible() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _device(tensors: Sequence[tf.Tensor]) -> str:
+    """Where TensorFlow would run an op on these: eager tensors know, a graph mostly does not."""
+    if not _gpu_visible():
+        return "CPU"
+    names = [tensor.device or "" for tensor in tensors]
+    if all("CPU" in name.upper() for name in names):
+        return "CPU"
+    return "GPU"
+
+
+def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
+    """The path, and whether a fallback is news that the user should be warned of."""
+    if _forced.get():
+        return Path("fallback", "inside shared_dense.fallback()"), False
+    if loader.disabled():
+        reason = "SHARED_DENSE_DISABLE is set; unset it to use the op"
+        return Path("fallback", reason), True
+    library = loader.load()
+    if not library.available:
+        return Path("fallback", library.reason), True
+    device = _device(tensors)
+    if dtype not in OP_DTYPES[device]:
+        kernels = ", ".join(OP_DTYPES[device]) or "no dtype"
+        reason = (
+            f"the op has no {dtype} kernel on {device} ({kernels} only); use one of those where "
+            "speed matters"
+        )
+        return Path("fallback", reason), True
+    return Path("op", f"{dtype} on {device}"), False
+
+
+def choose(dtype: str, tensors: Sequence[tf.Tensor]) -> Path:
+    """The path for a call on these tensors; remembered for status(), warned of once a reason."""
+    global _last
+    path, news = _choose(dtype, tensors)
+    _last = path
+    if news and path.reason not in _warned:
+        _warned.add(path.reason)
+        warnings.warn(
+            f"shared_dense runs plain TensorFlow ops: {path.reason}. Results agree; "
+            "python -m shared_dense shows the state.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return path
+
+
+def last() -> Path | None:
+    """The path of the latest call, or None before the first."""
+    return _last

@@ -1,0 +1,107 @@
+"""What is installed, what runs, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from shared_dense import loader
+from shared_dense._version import __version__
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The state of the library in this process; `print` it.
+
+    Attributes:
+        available: whether calls can take the op.
+        reason: why not, and what to do; "" when available.
+        version: of the Python package.
+        op_version: of the package the op library was built from; "" when there is none.
+        tensorflow_built: the TensorFlow it was built against; "" when there is none.
+        tensorflow_running: the TensorFlow of this process; "" when it does not import.
+        isa: the instruction set that the CPU kernels use; "" when there are none.
+        isas: those built in, best first.
+        cuda: whether CUDA kernels were built.
+        compiler: that built the op library.
+        dtypes: that the op computes, per device.
+        last_path: 'op' or 'fallback': what the latest call took; "" before the first.
+        last_reason: why.
+    """
+
+    available: bool
+    reason: str
+    version: str
+    op_version: str
+    tensorflow_built: str
+    tensorflow_running: str
+    isa: str
+    isas: tuple[str, ...]
+    cuda: bool
+    compiler: str
+    dtypes: dict[str, tuple[str, ...]]
+    last_path: str
+    last_reason: str
+
+    def __str__(self) -> str:
+        rows = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {_text(value)}" for name, value in rows)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return str(value) or "-"
+
+
+def status() -> Status:
+    """The state of the library: what is available, why, and which path the latest call took.
+
+    Loads the op library if nothing has yet. Never raises: a bad SHARED_DENSE_ISA or a TensorFlow
+    that does not import is told in `reason`.
+    """
+    info = loader.build_info()
+    available, reason, running, isa, last = False, "", "", "", None
+    dtypes: dict[str, tuple[str, ...]] = {}
+    try:
+        import tensorflow as tf
+
+        from shared_dense import paths
+
+        running = tf.__version__
+        last = paths.last()
+        library = loader.load()
+        available, reason = library.available, library.reason
+        if available:
+            dtypes = dict(paths.OP_DTYPES)
+        if loader.disabled():
+            available, reason = False, "SHARED_DENSE_DISABLE is set; unset it to use the op"
+    except ImportError as error:
+        reason = f"TensorFlow does not import ({error}); pip install 'tensorflow==2.21.*'"
+    except ValueError as error:
+        reason = str(error)
+    module = loader.core()
+    if module is not None:
+        try:
+            isa = module.isa()
+        except ValueError as error:
+            reason = reason or str(error)
+    return Status(
+        available=available,
+        reason=reason,
+        version=__version__,
+        op_version=info.get("version", ""),
+        tensorflow_built=info.get("tensorflow", ""),
+        tensorflow_running=running,
+        isa=isa,
+        isas=tuple(info.get("isas", ())),
+        cuda=bool(info.get("cuda", False)),
+        compiler=info.get("compiler", ""),
+        dtypes=dtypes,
+        last_path=last.name if last else "",
+        last_reason=last.reason if last else "",
+    )

@@ -1,0 +1,74 @@
+"""Runs CMake for the extension; everything static is in pyproject.toml."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+NO_EXTENSION = os.environ.get("SHARED_DENSE_NO_EXTENSION", "0") not in ("", "0")
+# One of these provides `import tensorflow`; the wheel requires the one it was built with.
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly")
+
+
+def tensorflow_requirement():
+    """The TensorFlow the wheel runs on: any when Python-only, else the minor it is built with."""
+    if NO_EXTENSION:
+        return "tensorflow>=2.18"
+    for name in TENSORFLOWS:
+        try:
+            major, minor = metadata.version(name).split(".")[:2]
+        except metadata.PackageNotFoundError:
+            continue
+        return f"{name}>={major}.{minor},<{major}.{int(minor) + 1}"
+    sys.exit(
+        "shared-dense: no TensorFlow to build against; pip install 'tensorflow==2.21.*', or set "
+        "SHARED_DENSE_NO_EXTENSION=1 to install the Python-only package."
+    )
+
+
+class CMakeBuild(build_ext):
+    """Builds and installs all targets of CMakeLists.txt into the package folder."""
+
+    def run(self):
+        """Configures, builds and installs; ends with one clear line when there is no compiler."""
+        compiler = os.environ.get("CXX", "c++").split()[0]
+        if shutil.which(compiler) is None:
+            sys.exit(
+                f"shared-dense: no C++ compiler ({compiler}); install one (apt-get install g++) or "
+                "set SHARED_DENSE_NO_EXTENSION=1 to install the Python-only package."
+            )
+        base = ROOT / "python" if self.inplace else Path(self.build_lib).resolve()
+        build = Path(self.build_temp).resolve() / "cmake"
+        version = self.distribution.get_version()
+        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        for old in (base / "shared_dense").glob("_ops_tf*.so"):
+            old.unlink()  # of another TensorFlow: the build info below will not speak of it
+        for command in (
+            ["cmake", "-S", str(ROOT), "-B", str(build), *generator]
+            + [f"-DPython3_EXECUTABLE={sys.executable}", f"-DSHARED_DENSE_VERSION={version}"],
+            ["cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1)],
+            ["cmake", "--install", str(build), "--prefix", str(base / "shared_dense"), "--strip"],
+        ):
+            if subprocess.run(command).returncode != 0:
+                sys.exit(
+                    f"shared-dense: `{' '.join(command[:2])}` failed, see above. To install without"
+                    " the extension (plain TensorFlow ops) set SHARED_DENSE_NO_EXTENSION=1."
+                )
+
+    def get_outputs(self):
+        """Files that installation must know of."""
+        package = Path(self.build_lib) / "shared_dense"
+        return [str(path) for path in package.glob("_*") if path.suffix in (".so", ".json")]
+
+
+setup(
+    install_requires=["numpy", tensorflow_requirement()],
+    ext_modules=[] if NO_EXTENSION else [Extension("shared_dense._core", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)

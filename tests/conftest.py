@@ -1,0 +1,43 @@
+"""Fixtures: every test of behaviour runs on the op and on the fallback, eager and in a graph."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("SHARED_DENSE_TEST_GPU", ""))
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers, the same for the same test on every run."""
+    return np.random.default_rng(sum(request.node.name.encode()))
+
+
+@pytest.fixture(params=["op", "fallback"])
+def path(request):
+    """Runs the test once on each path, and fails it if another one was taken."""
+    import shared_dense as sd
+    from shared_dense import paths
+
+    if request.param == "op":
+        status = sd.status()
+        if not status.available:
+            pytest.fail(f"the op is not available: {status.reason}")
+        yield "op"
+    else:
+        with sd.fallback():
+            yield "fallback"
+    taken = paths.last()
+    assert taken is None or taken.name == request.param, f"took {taken}"
+
+
+@pytest.fixture(params=["eager", "function"])
+def run(request):
+    """Runs a function of tensors eagerly, or traced as a tf.function."""
+    import tensorflow as tf
+
+    return (lambda f: f) if request.param == "eager" else tf.function
