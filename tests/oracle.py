@@ -148,19 +148,22 @@ class Oracle:
             f = ACTIVATIONS[name]
             z, e = self._pre(i)
             y = f.value(z)
-            own = 0 if name == "linear" else OWN_ROUNDINGS * u * np.abs(z) + OWN_ROUNDINGS * u * (
-                np.abs(y) if name != "sigmoid" else 1
+            own = (
+                0
+                if name == "linear"
+                else OWN_ROUNDINGS * u * np.abs(z)
+                + OWN_ROUNDINGS * u * (np.abs(y) if name != "sigmoid" else 1)
             )
             shape = (*self.shapes[i][:-1], self.units)
-            results.append(
-                Exact(y.reshape(shape), (f.steepest * e + own + tiny).reshape(shape))
-            )
+            results.append(Exact(y.reshape(shape), (f.steepest * e + own + tiny).reshape(shape)))
         return results
 
     def _dz(self, i, dy):
         f, u = ACTIVATIONS[self.names[i]], roundoff(self.dtype)
-        dy = np.asarray(dy, np.float64).reshape(-1, self.units) if self.units else np.zeros(
-            (len(self.xs[i]), 0)
+        dy = (
+            np.asarray(dy, np.float64).reshape(-1, self.units)
+            if self.units
+            else np.zeros((len(self.xs[i]), 0))
         )
         if self.names[i] == "linear":
             return dy, np.zeros_like(dy)

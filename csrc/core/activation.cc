@@ -10,9 +10,7 @@ constexpr const char* kNames[kActivationCount] = {
 
 }  // namespace
 
-const char* activation_name(Activation activation) {
-  return kNames[static_cast<int>(activation)];
-}
+const char* activation_name(Activation activation) { return kNames[static_cast<int>(activation)]; }
 
 bool activation_from_name(std::string_view name, Activation* activation) {
   for (int i = 0; i < kActivationCount; ++i) {

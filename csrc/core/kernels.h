@@ -30,14 +30,14 @@ enum class Accumulate : std::uint8_t {
 template <class T>
 struct Block {
   Index rows, columns, depth;
-  const T* a;        // panels of MR rows, each [depth][MR]
-  const T* b;        // panels of NR columns, each [depth][NR]
-  Index a_stride;    // items from one panel of A to the next
-  Index b_stride;    // likewise of B
+  const T* a;               // panels of MR rows, each [depth][MR]
+  const T* b;               // panels of NR columns, each [depth][NR]
+  Index a_stride;           // items from one panel of A to the next
+  Index b_stride;           // likewise of B
   const OutputRow<T>* out;  // one per row
-  Index column;      // first column of C, an offset into y, pre_activation and bias
+  Index column;             // first column of C, an offset into y, pre_activation and bias
   Accumulate accumulate;
-  bool finish;       // last block of the chain: apply the epilogue
+  bool finish;  // last block of the chain: apply the epilogue
 };
 
 template <class T>

@@ -1,6 +1,7 @@
 // 16 registers: 6 x 2 accumulators, 2 of B, 1 splat of A.
-#include <math.h>
 #include <immintrin.h>
+#include <math.h>
+
 #include "core/kernels.h"
 
 namespace shared_dense {

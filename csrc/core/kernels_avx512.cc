@@ -1,6 +1,7 @@
 // 32 registers: 14 x 2 accumulators, 2 of B; A is splat from memory.
-#include <math.h>
 #include <immintrin.h>
+#include <math.h>
+
 #include "core/kernels.h"
 
 namespace shared_dense {

@@ -21,7 +21,7 @@ struct RowPair {
 template <class T>
 struct RowsProduct {
   Index rows, depth, columns;
-  const T* b;         // [depth, columns], or [columns, depth] if transposed
+  const T* b;  // [depth, columns], or [columns, depth] if transposed
   bool transposed;
   // Fills `pairs` with rows [first, first + count). Called from any thread.
   std::function<void(Index first, Index count, RowPair<T>* pairs)> gather;

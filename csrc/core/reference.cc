@@ -56,8 +56,7 @@ double reference_derivative(Activation activation, double z) {
     case Activation::kGelu: return normal_cdf(z) + z * normal_pdf(z);
     case Activation::kGeluTanh: {
       const double v = std::tanh(kSqrt2OverPi * (z + 0.044715 * z * z * z));
-      return 0.5 * (1 + v) +
-             0.5 * z * (1 - v * v) * kSqrt2OverPi * (1 + 3 * 0.044715 * z * z);
+      return 0.5 * (1 + v) + 0.5 * z * (1 - v * v) * kSqrt2OverPi * (1 + 3 * 0.044715 * z * z);
     }
   }
   return 1;
@@ -108,9 +107,9 @@ void reference_backward(const Kernel<T>& w, const std::vector<BackwardSegment<T>
   }
 }
 
-#define SHARED_DENSE_INSTANTIATE(T)                                                            \
-  template void reference_forward(const Kernel<T>&, const std::vector<ForwardSegment<T>>&);    \
-  template void reference_backward(const Kernel<T>&, const std::vector<BackwardSegment<T>>&,   \
+#define SHARED_DENSE_INSTANTIATE(T)                                                          \
+  template void reference_forward(const Kernel<T>&, const std::vector<ForwardSegment<T>>&);  \
+  template void reference_backward(const Kernel<T>&, const std::vector<BackwardSegment<T>>&, \
                                    const std::vector<const T*>&, const BackwardOutputs<T>&);
 SHARED_DENSE_INSTANTIATE(float)
 SHARED_DENSE_INSTANTIATE(double)

@@ -56,8 +56,8 @@ bool rows_product(const Context& context, const KernelSet<T>& kernels,
   const int mr = kernels.rows, nr = kernels.columns;
   static_assert(sizeof(T) <= 8, "panels of at most 64 columns");
   const MicroShape micro{mr, nr, static_cast<int>(sizeof(T))};
-  const RowsPlan plan =
-      plan_rows(m, k, n, micro, caches(), context.threads == nullptr ? 1 : context.threads->threads());
+  const RowsPlan plan = plan_rows(m, k, n, micro, caches(),
+                                  context.threads == nullptr ? 1 : context.threads->threads());
   ThreadPool* threads = plan.parallel ? context.threads : nullptr;
 
   const Index row_blocks = ceil_div(m, plan.row_block);

@@ -93,10 +93,10 @@ bool forward(const Context& context, const Kernel<T>& kernel,
     stack.visit(first, count, [&](Index i, std::size_t s, Index row) {
       const ForwardSegment<T>& segment = segments[s];
       T* kept = segment.pre_activation;
-      pairs[i] = {segment.x + row * kernel.in_features,
-                  {segment.y + row * kernel.units,
-                   kept == nullptr ? nullptr : kept + row * kernel.units, segment.bias,
-                   segment.activation}};
+      pairs[i] = {
+          segment.x + row * kernel.in_features,
+          {segment.y + row * kernel.units, kept == nullptr ? nullptr : kept + row * kernel.units,
+           segment.bias, segment.activation}};
     });
   };
   return rows_product(context, kernels<T>(*context.isa), product);
@@ -104,8 +104,7 @@ bool forward(const Context& context, const Kernel<T>& kernel,
 
 template <class T>
 bool backward(const Context& context, const Kernel<T>& kernel,
-              const std::vector<BackwardSegment<T>>& segments,
-              const BackwardOutputs<T>& outputs) {
+              const std::vector<BackwardSegment<T>>& segments, const BackwardOutputs<T>& outputs) {
   const KernelSet<T>& set = kernels<T>(*context.isa);
   const Index in_features = kernel.in_features, units = kernel.units;
   std::vector<const T*> dz;
@@ -129,9 +128,8 @@ bool backward(const Context& context, const Kernel<T>& kernel,
     product.transposed = !kernel.transposed;
     product.gather = [&](Index first, Index count, RowPair<T>* pairs) {
       stack.visit(first, count, [&](Index i, std::size_t s, Index row) {
-        pairs[i] = {
-            wanted_dz[s] + row * units,
-            {wanted[s].dx + row * in_features, nullptr, nullptr, Activation::kLinear}};
+        pairs[i] = {wanted_dz[s] + row * units,
+                    {wanted[s].dx + row * in_features, nullptr, nullptr, Activation::kLinear}};
       });
     };
     if (!rows_product(context, set, product)) return false;
@@ -175,7 +173,6 @@ template bool forward(const Context&, const Kernel<double>&,
 template bool backward(const Context&, const Kernel<float>&,
                        const std::vector<BackwardSegment<float>>&, const BackwardOutputs<float>&);
 template bool backward(const Context&, const Kernel<double>&,
-                       const std::vector<BackwardSegment<double>>&,
-                       const BackwardOutputs<double>&);
+                       const std::vector<BackwardSegment<double>>&, const BackwardOutputs<double>&);
 
 }  // namespace shared_dense

@@ -35,8 +35,8 @@ bool sum_product(const Context& context, const KernelSet<T>& kernels,
 
   const int mr = kernels.rows, nr = kernels.columns;
   const MicroShape micro{mr, nr, static_cast<int>(sizeof(T))};
-  const SumPlan plan =
-      plan_sum(m, r, n, micro, caches(), context.threads == nullptr ? 1 : context.threads->threads());
+  const SumPlan plan = plan_sum(m, r, n, micro, caches(),
+                                context.threads == nullptr ? 1 : context.threads->threads());
   ThreadPool* threads = plan.parallel ? context.threads : nullptr;
 
   const Index column_blocks = ceil_div(n, plan.column_block);
@@ -45,8 +45,7 @@ bool sum_product(const Context& context, const KernelSet<T>& kernels,
   const Index depth_most = std::min(r, kRowChunk);
   const Index a_items = ceil_div(plan.row_block, mr) * mr * depth_most;
   const Index b_items = ceil_div(plan.column_block, nr) * nr * depth_most;
-  T* panels = static_cast<T*>(
-      context.scratch->allocate(workers * (a_items + b_items) * sizeof(T)));
+  T* panels = static_cast<T*>(context.scratch->allocate(workers * (a_items + b_items) * sizeof(T)));
   if (panels == nullptr) return false;
 
   parallel_for(threads, tasks, [&](Index task, int worker) {

@@ -33,14 +33,11 @@ enum class Saved : std::uint8_t {
 
 constexpr Saved saved_for(Activation activation) {
   switch (activation) {
-    case Activation::kLinear:
-      return Saved::kNothing;
+    case Activation::kLinear: return Saved::kNothing;
     case Activation::kSilu:
     case Activation::kGelu:
-    case Activation::kGeluTanh:
-      return Saved::kPreActivation;
-    default:
-      return Saved::kOutput;
+    case Activation::kGeluTanh: return Saved::kPreActivation;
+    default: return Saved::kOutput;
   }
 }
 

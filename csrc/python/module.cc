@@ -167,9 +167,8 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
       dxs.push_back(poisoned<T>({rows, kernel.in_features}));
       dx = dxs.back().mutable_data();
     }
-    segments.push_back({rows, xs[i].data(), dys[i].data(),
-                        reference ? nullptr : saved[i].data(), dx,
-                        dbias_count > 1 ? dbs[i].mutable_data() : nullptr, activations[i]});
+    segments.push_back({rows, xs[i].data(), dys[i].data(), reference ? nullptr : saved[i].data(),
+                        dx, dbias_count > 1 ? dbs[i].mutable_data() : nullptr, activations[i]});
   }
   const BackwardOutputs<T> outputs{wants_dkernel ? dw.mutable_data() : nullptr,
                                    dbias_count == 1 ? dbs[0].mutable_data() : nullptr};
@@ -201,10 +200,9 @@ void define(py::module_& m) {
         "(ys, pre_activations) of float32 or float64 arrays [rows, in_features]; "
         "`reference` runs the float64 oracle instead.");
   m.def("backward", &py_backward<T>, "xs"_a, "dys"_a, "saved"_a, "kernel"_a,
-        "biases"_a = std::vector<Array<T>>{},
-        "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
-        "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0, "threads"_a = 1, "isa"_a = "",
-        "reference"_a = false,
+        "biases"_a = std::vector<Array<T>>{}, "activations"_a = std::vector<std::string>{"linear"},
+        "transpose_kernel"_a = false, "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0,
+        "threads"_a = 1, "isa"_a = "", "reference"_a = false,
         "dict of dx (those wanted), dkernel and dbias; `saved` holds y or z per input as the "
         "activation needs.");
 }
@@ -218,19 +216,25 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The shared-dense CPU core over NumPy arrays.";
   define<float>(m);
   define<double>(m);
-  m.def("isa", []() -> std::string {
-    if (active_isa() == nullptr) fail(isa_error());
-    return active_isa()->name;
-  }, "The instruction set in use; ValueError when SHARED_DENSE_ISA names none that runs here.");
+  m.def(
+      "isa",
+      []() -> std::string {
+        if (active_isa() == nullptr) fail(isa_error());
+        return active_isa()->name;
+      },
+      "The instruction set in use; ValueError when SHARED_DENSE_ISA names none that runs here.");
   m.def("built_isas", &built_isas, "Instruction sets of this build, best first.");
   m.def("supported_isas", &supported_isas, "Those that this processor runs.");
-  m.def("activations", [] {
-    std::vector<std::string> names;
-    for (int i = 0; i < kActivationCount; ++i) {
-      names.emplace_back(activation_name(static_cast<Activation>(i)));
-    }
-    return names;
-  }, "Names of the activations.");
+  m.def(
+      "activations",
+      [] {
+        std::vector<std::string> names;
+        for (int i = 0; i < kActivationCount; ++i) {
+          names.emplace_back(activation_name(static_cast<Activation>(i)));
+        }
+        return names;
+      },
+      "Names of the activations.");
   m.attr("row_chunk") = kRowChunk;
   m.def("plan_rows", [](Index rows, Index depth, Index columns, int mr, int nr, int item_bytes,
                         Index l1, Index l2, int threads) {

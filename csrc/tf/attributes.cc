@@ -8,8 +8,8 @@ namespace shared_dense {
 
 absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t biases) const {
   if (names.size() != 1 && names.size() != inputs) {
-    return invalid(op, ": activations must hold one name or one per input (", inputs,
-                           "), got ", names.size());
+    return invalid(op, ": activations must hold one name or one per input (", inputs, "), got ",
+                   names.size());
   }
   for (const std::string& name : names) {
     Activation ignored;
@@ -21,8 +21,7 @@ absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t b
     return invalid(op, ": unknown activation '", name, "'; known: ", known);
   }
   if (biases > 1 && biases != inputs) {
-    return invalid(op, ": biases must be none, one, or one per input (", inputs, "), got ",
-                           biases);
+    return invalid(op, ": biases must be none, one, or one per input (", inputs, "), got ", biases);
   }
   return absl::OkStatus();
 }
@@ -37,16 +36,15 @@ std::vector<Activation> Attributes::activations(std::size_t inputs) const {
 }
 
 absl::Status Wanted::check(std::size_t all_inputs, std::size_t all_biases) const {
-  if (input.size() != all_inputs ||
-      std::count(input.begin(), input.end(), true) != inputs) {
-    return invalid("SharedMatMulGrad: needs_input_grad must hold one flag per input (",
-                           all_inputs, "), num_input_grads of them true, got ", input.size(),
-                           " flags and num_input_grads = ", inputs);
+  if (input.size() != all_inputs || std::count(input.begin(), input.end(), true) != inputs) {
+    return invalid("SharedMatMulGrad: needs_input_grad must hold one flag per input (", all_inputs,
+                   "), num_input_grads of them true, got ", input.size(),
+                   " flags and num_input_grads = ", inputs);
   }
   if (kernels > 1 || (biases != 0 && biases != static_cast<int>(all_biases))) {
     return invalid("SharedMatMulGrad: num_kernel_grads must be 0 or 1, got ", kernels,
-                           ", and num_bias_grads 0 or the number of biases (", all_biases,
-                           "), got ", biases);
+                   ", and num_bias_grads 0 or the number of biases (", all_biases, "), got ",
+                   biases);
   }
   return absl::OkStatus();
 }

@@ -47,14 +47,14 @@ struct Operands {
       }
       if (input.dim_size(input.dims() - 1) != kernel.in_features) {
         return invalid(width_error(op, i, input.DebugString(), shape.DebugString(),
-                                           kernel.in_features, transposed));
+                                   kernel.in_features, transposed));
       }
       rows.push_back(row_count(input));
     }
     for (int i = 0; i < biases.size(); ++i) {
       if (biases[i].dims() != 1 || biases[i].dim_size(0) != kernel.units) {
-        return invalid(bias_error(op, i, biases[i].shape().DebugString(),
-                                          shape.DebugString(), kernel.units));
+        return invalid(
+            bias_error(op, i, biases[i].shape().DebugString(), shape.DebugString(), kernel.units));
       }
     }
     return absl::OkStatus();
@@ -93,8 +93,8 @@ class SharedMatMulOp : public OpKernel {
     const int n = operands.inputs.size();
     OP_REQUIRES(ctx, kept_ == 0 || kept_ == n,
                 invalid("SharedMatMul: num_pre_activations must be 0 or the number of "
-                                "inputs (",
-                                n, "), got ", kept_));
+                        "inputs (",
+                        n, "), got ", kept_));
     OpOutputList outputs, pre_activations;
     OP_REQUIRES_OK(ctx, ctx->output_list("outputs", &outputs));
     OP_REQUIRES_OK(ctx, ctx->output_list("pre_activations", &pre_activations));
@@ -105,12 +105,9 @@ class SharedMatMulOp : public OpKernel {
       if (kept_ != 0) {
         OP_REQUIRES_OK(ctx, pre_activations.allocate(i, operands.output_shape(i), &z));
       }
-      segments[i] = {operands.rows[i],
-                     operands.inputs[i].template flat<T>().data(),
-                     y->flat<T>().data(),
-                     z == nullptr ? nullptr : z->flat<T>().data(),
-                     operands.bias(i),
-                     operands.activations[i]};
+      segments[i] = {operands.rows[i],    operands.inputs[i].template flat<T>().data(),
+                     y->flat<T>().data(), z == nullptr ? nullptr : z->flat<T>().data(),
+                     operands.bias(i),    operands.activations[i]};
     }
     Framework framework(ctx);
     OP_REQUIRES(ctx, forward(framework.context(), operands.kernel, segments),
@@ -155,7 +152,7 @@ class SharedMatMulGradOp : public OpKernel {
       if (segment.activation != Activation::kLinear) {
         OP_REQUIRES(ctx, saved.size() == n,
                     invalid("SharedMatMulGrad: saved must hold one tensor per input (", n,
-                                    ") unless all activations are linear, got ", saved.size()));
+                            ") unless all activations are linear, got ", saved.size()));
         OP_REQUIRES_OK(ctx, check_like_output(operands, "saved", i, saved[i].shape()));
         segment.saved = saved[i].template flat<T>().data();
       }
@@ -180,8 +177,9 @@ class SharedMatMulGradOp : public OpKernel {
       }
     }
     Framework framework(ctx);
-    OP_REQUIRES(ctx, backward(framework.context(), operands.kernel, segments, outputs),
-                absl::ResourceExhaustedError("SharedMatMulGrad: no memory for packed weights or dZ"));
+    OP_REQUIRES(
+        ctx, backward(framework.context(), operands.kernel, segments, outputs),
+        absl::ResourceExhaustedError("SharedMatMulGrad: no memory for packed weights or dZ"));
   }
 
  private:
@@ -190,18 +188,18 @@ class SharedMatMulGradOp : public OpKernel {
     const TensorShape wanted = operands.output_shape(i);
     if (shape == wanted) return absl::OkStatus();
     return invalid("SharedMatMulGrad: ", name, "[", i, "] has shape ", shape.DebugString(),
-                           ", wanted the shape of output ", i, ": ", wanted.DebugString());
+                   ", wanted the shape of output ", i, ": ", wanted.DebugString());
   }
 
   Attributes attributes_;
   Wanted wanted_;
 };
 
-#define SHARED_DENSE_REGISTER(T)                                                                \
-  REGISTER_KERNEL_BUILDER(                                                                      \
-      Name("SharedDense>SharedMatMul").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),   \
-      SharedMatMulOp<T>);                                                                       \
-  REGISTER_KERNEL_BUILDER(                                                                      \
+#define SHARED_DENSE_REGISTER(T)                                                                  \
+  REGISTER_KERNEL_BUILDER(                                                                        \
+      Name("SharedDense>SharedMatMul").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),     \
+      SharedMatMulOp<T>);                                                                         \
+  REGISTER_KERNEL_BUILDER(                                                                        \
       Name("SharedDense>SharedMatMulGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
       SharedMatMulGradOp<T>);
 SHARED_DENSE_REGISTER(float)

@@ -47,9 +47,8 @@ absl::Status check_operands(InferenceContext* c, const char* op, const Attribute
     }
     DimensionHandle merged;
     if (!c->Merge(c->Dim(inputs[i], -1), *in_features, &merged).ok()) {
-      return invalid(
-          width_error(op, i, c->DebugString(inputs[i]), c->DebugString(kernel),
-                      c->Value(*in_features), attributes.transpose_kernel));
+      return invalid(width_error(op, i, c->DebugString(inputs[i]), c->DebugString(kernel),
+                                 c->Value(*in_features), attributes.transpose_kernel));
     }
     *in_features = merged;
   }
@@ -59,7 +58,7 @@ absl::Status check_operands(InferenceContext* c, const char* op, const Attribute
     if (!c->WithRank(biases[i], 1, &bias).ok() ||
         !c->Merge(c->Dim(bias, 0), *units, &merged).ok()) {
       return invalid(bias_error(op, i, c->DebugString(biases[i]), c->DebugString(kernel),
-                                        c->ValueKnown(*units) ? c->Value(*units) : -1));
+                                c->ValueKnown(*units) ? c->Value(*units) : -1));
     }
     *units = merged;
   }
@@ -85,7 +84,7 @@ absl::Status forward_shape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(c->GetAttr("num_pre_activations", &kept));
   if (kept != 0 && kept != static_cast<int>(inputs.size())) {
     return invalid("SharedMatMul: num_pre_activations must be 0 or the number of inputs (",
-                           inputs.size(), "), got ", kept);
+                   inputs.size(), "), got ", kept);
   }
   TF_RETURN_IF_ERROR(c->set_output("outputs", outputs));
   if (kept == 0) outputs.clear();

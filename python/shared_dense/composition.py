@@ -58,6 +58,10 @@ def shared_matmul(
         if biases:
             bias = biases[0] if len(biases) == 1 else biases[i]
             # BiasAdd, unlike +, is something grappler fuses; it wants rank >= 2.
-            z = tf.nn.bias_add(z, bias) if z.shape.rank is not None and z.shape.rank > 1 else z + bias
+            z = (
+                tf.nn.bias_add(z, bias)
+                if z.shape.rank is not None and z.shape.rank > 1
+                else z + bias
+            )
         outputs.append(ACTIVATIONS[activations[0 if len(activations) == 1 else i]](z))
     return outputs

@@ -111,9 +111,7 @@ class SharedDense(keras.layers.Dense):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Applies the layer to one tensor or to each of a structure of them."""
         del training  # Dense does not look at it either
-        self._check(
-            (name, _known_shape(x)) for name, x in _leaves(inputs, _is_tensor)
-        )
+        self._check((name, _known_shape(x)) for name, x in _leaves(inputs, _is_tensor))
         if keras.backend.backend() != "tensorflow":
             return keras.tree.map_structure(super().call, inputs)
         return self._call_tensorflow(inputs)
