@@ -26,10 +26,7 @@ def tensorflow_requirement():
         except metadata.PackageNotFoundError:
             continue
         return f"{name}>={major}.{minor},<{major}.{int(minor) + 1}"
-    sys.exit(
-        "shared-dense: no TensorFlow to build against; pip install 'tensorflow==2.21.*', or set "
-        "SHARED_DENSE_NO_EXTENSION=1 to install the Python-only package."
-    )
+    return "tensorflow>=2.21,<2.22"  # an sdist is made without one; a build stops in CMake
 
 
 class CMakeBuild(build_ext):
