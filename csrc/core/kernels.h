@@ -31,14 +31,19 @@ template <class T>
 struct Block {
   Index rows, columns, depth;
   const T* a;               // panels of MR rows, each [depth][MR]
-  const T* b;               // panels of NR columns, each [depth][NR]
+  const T* b;               // panels of NR columns, each [depth][NR] if packed
   Index a_stride;           // items from one panel of A to the next
   Index b_stride;           // likewise of B
+  Index b_step;             // items from one k to the next in B: NR if packed
   const OutputRow<T>* out;  // one per row
   Index column;             // first column of C, an offset into y, pre_activation and bias
   Accumulate accumulate;
   bool finish;  // last block of the chain: apply the epilogue
 };
+
+// Items behind a packed panel that packing may overwrite: fewer than the lanes
+// of the widest vector.
+inline constexpr Index kPanelSlack = 16;
 
 template <class T>
 struct KernelSet {
@@ -46,6 +51,7 @@ struct KernelSet {
   int columns;  // NR
 
   // panel[k][r] = source[r][first + k] for r < count, 0 for count <= r < width.
+  // May write up to kPanelSlack items past the panel.
   void (*pack_transposed)(const T* const* source, int count, int width, Index first, Index depth,
                           T* panel);
   // panel[k][c] = source[k][first + c] for c < count, 0 for count <= c < width.

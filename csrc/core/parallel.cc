@@ -10,47 +10,70 @@ namespace shared_dense {
 namespace {
 
 // What the caller and its helpers share. It outlives the call: a helper may
-// start after the caller has left, and then touches nothing but `next`.
-struct Loop {
-  explicit Loop(Index n, const std::function<void(Index, int)>* f) : items(n), body(f) {}
+// start after the caller has left, and then touches nothing but the counters.
+class Stages {
+ public:
+  Stages(const std::vector<Index>& items, const std::function<void(int, Index, int)>* body)
+      : count_(static_cast<int>(items.size())), body_(body), stages_(new Stage[items.size()]) {
+    for (int i = 0; i < count_; ++i) stages_[i].items = items[i];
+  }
 
   void work() {
-    Index item = next.fetch_add(1, std::memory_order_relaxed);
-    if (item >= items) return;
-    // Only a thread that holds an item gets a number, so numbers stay below
-    // the number of threads that ever work at once.
-    const int worker = workers.fetch_add(1, std::memory_order_relaxed);
-    Index finished = 0;
-    for (; item < items; item = next.fetch_add(1, std::memory_order_relaxed)) {
-      (*body)(item, worker);
-      ++finished;
-    }
-    if (done.fetch_add(finished, std::memory_order_acq_rel) + finished == items) {
-      const std::lock_guard<std::mutex> lock(mutex);
-      all_done.notify_all();
+    int worker = -1;
+    for (int s = 0; s < count_; ++s) {
+      Stage& stage = stages_[s];
+      Index finished = 0;
+      for (;;) {
+        const Index item = stage.next.fetch_add(1, std::memory_order_relaxed);
+        if (item >= stage.items) break;
+        // Only a thread that holds an item gets a number, so numbers stay
+        // below the number of threads that ever work at once.
+        if (worker < 0) worker = workers_.fetch_add(1, std::memory_order_relaxed);
+        (*body_)(s, item, worker);
+        ++finished;
+      }
+      finish(stage, finished);
+      wait(stage);
     }
   }
 
-  void wait() {
-    // The others are in their last item: spin for about as long as a small
-    // item takes before paying for a sleep.
+ private:
+  struct Stage {
+    Index items = 0;
+    std::atomic<Index> next{0};
+    std::atomic<Index> done{0};
+  };
+
+  void finish(Stage& stage, Index finished) {
+    if (finished == 0) return;
+    if (stage.done.fetch_add(finished, std::memory_order_acq_rel) + finished == stage.items) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stage_done_.notify_all();
+    }
+  }
+
+  // The others are in their last item: spin for about as long as a small item
+  // takes before paying for a sleep.
+  void wait(Stage& stage) {
+    const auto done = [&stage] {
+      return stage.done.load(std::memory_order_acquire) == stage.items;
+    };
     for (int spin = 0; spin < 2000; ++spin) {
-      if (done.load(std::memory_order_acquire) == items) return;
+      if (done()) return;
 #if defined(__x86_64__)
       __builtin_ia32_pause();
 #endif
     }
-    std::unique_lock<std::mutex> lock(mutex);
-    all_done.wait(lock, [this] { return done.load(std::memory_order_acquire) == items; });
+    std::unique_lock<std::mutex> lock(mutex_);
+    stage_done_.wait(lock, done);
   }
 
-  const Index items;
-  const std::function<void(Index, int)>* const body;
-  std::atomic<Index> next{0};
-  std::atomic<Index> done{0};
-  std::atomic<int> workers{0};
-  std::mutex mutex;
-  std::condition_variable all_done;
+  const int count_;
+  const std::function<void(int, Index, int)>* const body_;
+  const std::unique_ptr<Stage[]> stages_;
+  std::atomic<int> workers_{0};
+  std::mutex mutex_;
+  std::condition_variable stage_done_;
 };
 
 }  // namespace
@@ -60,18 +83,26 @@ int worker_count(const ThreadPool* pool, Index items) {
   return static_cast<int>(std::max<Index>(1, std::min<Index>(pool->threads(), items)));
 }
 
-void parallel_for(ThreadPool* pool, Index items, const std::function<void(Index, int)>& body) {
-  const int workers = worker_count(pool, items);
+void parallel_stages(ThreadPool* pool, const std::vector<Index>& items,
+                     const std::function<void(int, Index, int)>& body) {
+  Index most = 0;
+  for (const Index n : items) most = std::max(most, n);
+  const int workers = worker_count(pool, most);
   if (workers == 1) {
-    for (Index item = 0; item < items; ++item) body(item, 0);
+    for (std::size_t stage = 0; stage < items.size(); ++stage) {
+      for (Index item = 0; item < items[stage]; ++item) body(static_cast<int>(stage), item, 0);
+    }
     return;
   }
-  auto loop = std::make_shared<Loop>(items, &body);
+  auto stages = std::make_shared<Stages>(items, &body);
   for (int helper = 1; helper < workers; ++helper) {
-    pool->schedule([loop] { loop->work(); });
+    pool->schedule([stages] { stages->work(); });
   }
-  loop->work();
-  loop->wait();
+  stages->work();
+}
+
+void parallel_for(ThreadPool* pool, Index items, const std::function<void(Index, int)>& body) {
+  parallel_stages(pool, {items}, [&body](int, Index item, int worker) { body(item, worker); });
 }
 
 }  // namespace shared_dense

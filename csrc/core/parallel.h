@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "core/types.h"
 
@@ -17,14 +18,20 @@ class ThreadPool {
   virtual void schedule(std::function<void()> task) = 0;
 };
 
-// Calls body(item, worker) for every item in [0, items), each once, and
-// returns when all are done. Items are taken from an atomic counter in
-// ascending order. `worker` is below worker_count(pool, items) and no two
+// Calls body(stage, item, worker) for every item in [0, items[stage]), each
+// once, stage after stage: all items of one are done before the next begins.
+// Within a stage they are taken from an atomic counter, in ascending order.
+// `worker` is below worker_count(pool, most items of a stage), and no two
 // calls running at once share it: an index for per-thread scratch.
 //
-// The caller works too and never waits for a helper that has not started: one
-// that starts after the last item was taken finds nothing to do. (A sleeping
-// pool takes ~100 us to answer; a fixed split would wait for it.)
+// Helpers are scheduled once for all stages. The caller works too and never
+// waits for a helper that has not started: one that starts late joins the
+// stage it finds, or finds nothing to do. (A sleeping pool takes ~100 us to
+// answer; a fixed split would wait for it.)
+void parallel_stages(ThreadPool* pool, const std::vector<Index>& items,
+                     const std::function<void(int, Index, int)>& body);
+
+// One stage.
 void parallel_for(ThreadPool* pool, Index items, const std::function<void(Index, int)>& body);
 
 int worker_count(const ThreadPool* pool, Index items);

@@ -52,31 +52,38 @@ RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Cac
   plan.parallel = threads > 1 && m * k * n > kSerialWork;
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
 
-  // One panel of B (depth x NR) stays in half of L1 while the panels of A
-  // pass by; equal blocks, so that the last one is not a sliver.
-  const Index most_depth = at_least(caches.l1 / 2 / (nr * item), 64);
+  plan.few_rows = round_up(m, mr) * k * item <= caches.l2 / 2;
+
+  // One panel of B (depth x NR) passes all rows of A. It stays in half of L1
+  // while many panels of A pass by; few rows pass quickly, and a deeper block
+  // in L2 saves loading and storing C. Equal blocks, so that none is a sliver.
+  const Index level = plan.few_rows ? caches.l2 / 8 : caches.l1 / 2;
+  const Index most_depth = at_least(level / (nr * item), 64);
   plan.depth = even_block(k, ceil_div(k, most_depth), 1);
+
+  if (plan.few_rows) {
+    plan.row_block = round_up(m, mr);
+    plan.column_chunk = round_up(n, nr);
+    const Index tasks = plan.parallel ? 2 * kTasksPerThread * threads : 1;
+    plan.column_block = even_block(n, tasks, nr);
+    return plan;
+  }
 
   // A's block (row_block x depth) stays in half of L2.
   const Index most_rows = at_least(caches.l2 / 2 / (plan.depth * item) / mr * mr, mr);
   plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
-
   plan.column_chunk =
       std::min(round_up(n, nr), at_least(kPackedBytes / (at_least(k, 1) * item) / nr * nr, nr));
   plan.column_block = plan.column_chunk;
   if (plan.parallel) {
-    // Cut columns first: each task packs its rows of A again, and rows are few
-    // where sharing pays most. Rows are cut when columns are.
+    // Rows first: a task packs its rows once for all the columns it takes.
     const Index wanted = kTasksPerThread * threads;
+    plan.row_block =
+        even_block(m, std::max(ceil_div(m, most_rows), std::min(wanted, ceil_div(m, 4 * mr))), mr);
     const Index row_blocks = ceil_div(m, plan.row_block);
     const Index column_blocks =
         std::min(ceil_div(wanted, row_blocks), ceil_div(plan.column_chunk, 4 * nr));
     plan.column_block = even_block(plan.column_chunk, column_blocks, nr);
-    const Index tasks = row_blocks * ceil_div(plan.column_chunk, plan.column_block);
-    if (tasks < wanted) {
-      const Index more = ceil_div(wanted, ceil_div(plan.column_chunk, plan.column_block));
-      plan.row_block = even_block(m, std::min(more, ceil_div(m, 2 * mr)), mr);
-    }
   }
   return plan;
 }

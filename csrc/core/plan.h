@@ -22,7 +22,11 @@ struct MicroShape {
 
 // Rows in, rows out: C[m, n] = A[m, k] . B[k, n] with B shared by all rows.
 struct RowsPlan {
-  Index depth;         // k per packed block of A
+  // All of A is packed once and stays in cache; a task packs the columns of B
+  // it is about to use, into a block that never leaves L1 or L2. Otherwise B
+  // is packed once, in chunks that all tasks share, and a task packs its rows.
+  bool few_rows;
+  Index depth;         // k per block
   Index row_block;     // rows of C per task, a multiple of MR
   Index column_block;  // columns of C per task, a multiple of NR
   Index column_chunk;  // columns of B packed at a time, a multiple of NR

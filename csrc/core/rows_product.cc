@@ -1,5 +1,5 @@
-// Rows in, rows out: packs B in panels that all rows share, then lets every
-// task pack its own rows of A and multiply.
+// Rows in, rows out. Two ways, as the plan says: few rows keep A and stream B,
+// many rows share a packed B.
 #include <algorithm>
 
 #include "core/plan.h"
@@ -10,38 +10,191 @@ namespace {
 
 Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
+// What one call has to know everywhere.
+template <class T>
+struct Call {
+  const Context& context;
+  const KernelSet<T>& kernels;
+  const RowsProduct<T>& product;
+  const RowsPlan plan;
+  ThreadPool* const threads;
+
+  T* allocate(Index items) const {
+    return static_cast<T*>(context.scratch->allocate((items + kPanelSlack) * sizeof(T)));
+  }
+};
+
+// The rows of one block, in the two lists that packing and multiplying want.
+template <class T>
+struct RowList {
+  std::vector<RowPair<T>> pairs;
+  std::vector<const T*> a;
+  std::vector<OutputRow<T>> out;
+
+  void fill(const RowsProduct<T>& product, Index first, Index count) {
+    pairs.resize(count);
+    a.resize(count);
+    out.resize(count);
+    product.gather(first, count, pairs.data());
+    for (Index i = 0; i < count; ++i) {
+      a[i] = pairs[i].a;
+      out[i] = pairs[i].out;
+    }
+  }
+};
+
 // An empty reduction: every element is f(0 + bias).
 template <class T>
-bool no_depth(const Context& context, const KernelSet<T>& kernels, const RowsProduct<T>& product) {
-  T* zeros = static_cast<T*>(context.scratch->allocate(product.columns * sizeof(T)));
+bool no_depth(const Call<T>& call) {
+  T* zeros = call.allocate(call.product.columns);
   if (zeros == nullptr) return false;
-  std::fill_n(zeros, product.columns, T(0));
-  for (Index row = 0; row < product.rows; ++row) {
+  std::fill_n(zeros, call.product.columns, T(0));
+  for (Index row = 0; row < call.product.rows; ++row) {
     RowPair<T> pair;
-    product.gather(row, 1, &pair);
-    kernels.finish_row(pair.out, zeros, product.columns);
+    call.product.gather(row, 1, &pair);
+    call.kernels.finish_row(pair.out, zeros, call.product.columns);
   }
   return true;
 }
 
-// Panel `panel` of B's columns [first_column, ...), over the whole depth.
+// Packs k in [first, first + depth) of the panel of B that starts at `column`.
 template <class T>
-void pack_panel(const KernelSet<T>& kernels, const RowsProduct<T>& product, Index column, T* to) {
-  const int width = kernels.columns;
+void pack_b(const Call<T>& call, Index column, Index first, Index depth, T* to) {
+  const RowsProduct<T>& product = call.product;
+  const int width = call.kernels.columns;
   const int count = static_cast<int>(std::min<Index>(width, product.columns - column));
+  constexpr Index step = 64;  // no fewer than the columns of any micro-kernel
+  const T* rows[step];
   if (product.transposed) {
-    const T* rows[64];
     for (int c = 0; c < count; ++c) rows[c] = product.b + (column + c) * product.depth;
-    kernels.pack_transposed(rows, count, width, 0, product.depth, to);
+    call.kernels.pack_transposed(rows, count, width, first, depth, to);
     return;
   }
-  constexpr Index step = 64;
-  const T* rows[step];
-  for (Index k = 0; k < product.depth; k += step) {
-    const Index depth = std::min(step, product.depth - k);
-    for (Index i = 0; i < depth; ++i) rows[i] = product.b + (k + i) * product.columns;
-    kernels.pack_straight(rows, count, width, column, depth, to + k * width);
+  for (Index k = 0; k < depth; k += step) {
+    const Index here = std::min(step, depth - k);
+    for (Index i = 0; i < here; ++i) rows[i] = product.b + (first + k + i) * product.columns;
+    call.kernels.pack_straight(rows, count, width, column, here, to + k * width);
   }
+}
+
+// Packs k in [first, first + depth) of `count` rows of A, in panels of MR.
+template <class T>
+void pack_a(const Call<T>& call, const T* const* rows, Index count, Index first, Index depth,
+            T* to) {
+  const int mr = call.kernels.rows;
+  for (Index r = 0; r < count; r += mr) {
+    const int here = static_cast<int>(std::min<Index>(mr, count - r));
+    call.kernels.pack_transposed(rows + r, here, mr, first, depth, to + r * depth);
+  }
+}
+
+template <class T>
+bool few_rows(const Call<T>& call) {
+  const RowsPlan& plan = call.plan;
+  const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
+  const int mr = call.kernels.rows, nr = call.kernels.columns;
+  const Index panels = ceil_div(m, mr), tasks = ceil_div(n, plan.column_block);
+  const int workers = worker_count(call.threads, std::max(panels, tasks));
+  const Index b_items = plan.depth * nr + kPanelSlack;
+  // Panels that different workers pack have room to run over.
+  const Index a_panel = mr * k + kPanelSlack;
+  T* a = call.allocate(panels * a_panel);
+  T* b_blocks = call.allocate(workers * b_items);
+  if (a == nullptr || b_blocks == nullptr) return false;
+  RowList<T> rows;
+  rows.fill(call.product, 0, m);
+
+  parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int worker) {
+    if (stage == 0) {
+      const Index row = item * mr;
+      pack_a(call, &rows.a[row], std::min<Index>(mr, m - row), 0, k, a + item * a_panel);
+      return;
+    }
+    T* b = b_blocks + worker * b_items;
+    const Index end = std::min(n, (item + 1) * plan.column_block);
+    for (Index column = item * plan.column_block; column < end; column += nr) {
+      for (Index first = 0; first < k; first += plan.depth) {
+        Block<T> block{};
+        block.rows = m;
+        block.columns = std::min<Index>(nr, end - column);
+        block.depth = std::min(plan.depth, k - first);
+        block.a = a + first * mr;
+        block.a_stride = a_panel;
+        block.b = b;
+        block.b_step = nr;
+        block.out = rows.out.data();
+        block.column = column;
+        block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
+        block.finish = first + block.depth == k;
+        if (panels == 1 && !call.product.transposed && block.columns == nr) {
+          // One pass over B: packing would cost what it saves.
+          block.b = call.product.b + first * n + column;
+          block.b_step = n;
+        } else {
+          pack_b(call, column, first, block.depth, b);
+        }
+        call.kernels.multiply(block);
+      }
+    }
+  });
+  return true;
+}
+
+template <class T>
+bool many_rows(const Call<T>& call) {
+  const RowsPlan& plan = call.plan;
+  const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
+  const int mr = call.kernels.rows, nr = call.kernels.columns;
+  const Index row_blocks = ceil_div(m, plan.row_block);
+  const Index chunk_panels = plan.column_chunk / nr;
+  const Index chunk_tasks = row_blocks * ceil_div(plan.column_chunk, plan.column_block);
+  const int workers = worker_count(call.threads, std::max(chunk_panels, chunk_tasks));
+  const Index a_items = plan.row_block * plan.depth + kPanelSlack;
+  const Index b_panel = nr * k + kPanelSlack;
+  T* a_blocks = call.allocate(workers * a_items);
+  T* b = call.allocate(chunk_panels * b_panel);
+  if (a_blocks == nullptr || b == nullptr) return false;
+  std::vector<RowList<T>> lists(workers);
+
+  // Two stages a chunk: pack its panels of B, then multiply.
+  std::vector<Index> items;
+  for (Index chunk = 0; chunk < n; chunk += plan.column_chunk) {
+    const Index columns = std::min(plan.column_chunk, n - chunk);
+    items.push_back(ceil_div(columns, nr));
+    items.push_back(row_blocks * ceil_div(columns, plan.column_block));
+  }
+  parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
+    const Index chunk = stage / 2 * plan.column_chunk;
+    if (stage % 2 == 0) {
+      pack_b(call, chunk + item * nr, 0, k, b + item * b_panel);
+      return;
+    }
+    // Neighbouring tasks share the columns of B, still warm in a shared cache.
+    const Index row = item % row_blocks * plan.row_block;
+    const Index column = item / row_blocks * plan.column_block;
+    const Index count = std::min(plan.row_block, m - row);
+    RowList<T>& rows = lists[worker];
+    rows.fill(call.product, row, count);
+    T* a = a_blocks + worker * a_items;
+    for (Index first = 0; first < k; first += plan.depth) {
+      Block<T> block{};
+      block.rows = count;
+      block.columns = std::min(plan.column_block, std::min(plan.column_chunk, n - chunk) - column);
+      block.depth = std::min(plan.depth, k - first);
+      pack_a(call, rows.a.data(), count, first, block.depth, a);
+      block.a = a;
+      block.a_stride = mr * block.depth;
+      block.b = b + column / nr * b_panel + first * nr;
+      block.b_stride = b_panel;
+      block.b_step = nr;
+      block.out = rows.out.data();
+      block.column = chunk + column;
+      block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
+      block.finish = first + block.depth == k;
+      call.kernels.multiply(block);
+    }
+  });
+  return true;
 }
 
 }  // namespace
@@ -49,79 +202,14 @@ void pack_panel(const KernelSet<T>& kernels, const RowsProduct<T>& product, Inde
 template <class T>
 bool rows_product(const Context& context, const KernelSet<T>& kernels,
                   const RowsProduct<T>& product) {
-  const Index m = product.rows, k = product.depth, n = product.columns;
-  if (m == 0 || n == 0) return true;
-  if (k == 0) return no_depth(context, kernels, product);
-
-  const int mr = kernels.rows, nr = kernels.columns;
-  static_assert(sizeof(T) <= 8, "panels of at most 64 columns");
-  const MicroShape micro{mr, nr, static_cast<int>(sizeof(T))};
-  const RowsPlan plan = plan_rows(m, k, n, micro, caches(),
-                                  context.threads == nullptr ? 1 : context.threads->threads());
-  ThreadPool* threads = plan.parallel ? context.threads : nullptr;
-
-  const Index row_blocks = ceil_div(m, plan.row_block);
-  const Index most_tasks = row_blocks * ceil_div(plan.column_chunk, plan.column_block);
-  const int workers = worker_count(threads, most_tasks);
-  const Index a_items = ceil_div(plan.row_block, mr) * mr * plan.depth;
-  T* b_panels = static_cast<T*>(
-      context.scratch->allocate(ceil_div(plan.column_chunk, nr) * nr * k * sizeof(T)));
-  T* a_panels = static_cast<T*>(context.scratch->allocate(workers * a_items * sizeof(T)));
-  if (b_panels == nullptr || a_panels == nullptr) return false;
-  struct Rows {
-    std::vector<RowPair<T>> pairs;
-    std::vector<const T*> a;
-    std::vector<OutputRow<T>> out;
-  };
-  std::vector<Rows> rows_of(workers);
-
-  for (Index chunk = 0; chunk < n; chunk += plan.column_chunk) {
-    const Index chunk_columns = std::min(plan.column_chunk, n - chunk);
-    parallel_for(threads, ceil_div(chunk_columns, nr), [&](Index panel, int) {
-      pack_panel(kernels, product, chunk + panel * nr, b_panels + panel * nr * k);
-    });
-
-    // Neighbouring tasks share the columns of B, still warm in a shared cache.
-    const Index tasks = row_blocks * ceil_div(chunk_columns, plan.column_block);
-    parallel_for(threads, tasks, [&](Index task, int worker) {
-      const Index row = task % row_blocks * plan.row_block;
-      const Index column = task / row_blocks * plan.column_block;
-      const Index rows = std::min(plan.row_block, m - row);
-
-      Rows& mine = rows_of[worker];
-      mine.pairs.resize(rows);
-      mine.a.resize(rows);
-      mine.out.resize(rows);
-      product.gather(row, rows, mine.pairs.data());
-      for (Index i = 0; i < rows; ++i) {
-        mine.a[i] = mine.pairs[i].a;
-        mine.out[i] = mine.pairs[i].out;
-      }
-
-      T* a = a_panels + worker * a_items;
-      for (Index first = 0; first < k; first += plan.depth) {
-        const Index depth = std::min(plan.depth, k - first);
-        for (Index r = 0; r < rows; r += mr) {
-          const int count = static_cast<int>(std::min<Index>(mr, rows - r));
-          kernels.pack_transposed(&mine.a[r], count, mr, first, depth, a + r * depth);
-        }
-        Block<T> block{};
-        block.rows = rows;
-        block.columns = std::min(plan.column_block, chunk_columns - column);
-        block.depth = depth;
-        block.a = a;
-        block.b = b_panels + column * k + first * nr;
-        block.a_stride = mr * depth;
-        block.b_stride = nr * k;
-        block.out = mine.out.data();
-        block.column = chunk + column;
-        block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
-        block.finish = first + depth == k;
-        kernels.multiply(block);
-      }
-    });
-  }
-  return true;
+  if (product.rows == 0 || product.columns == 0) return true;
+  const int threads = context.threads == nullptr ? 1 : context.threads->threads();
+  const MicroShape micro{kernels.rows, kernels.columns, static_cast<int>(sizeof(T))};
+  const RowsPlan plan =
+      plan_rows(product.rows, product.depth, product.columns, micro, caches(), threads);
+  const Call<T> call{context, kernels, product, plan, plan.parallel ? context.threads : nullptr};
+  if (product.depth == 0) return no_depth(call);
+  return plan.few_rows ? few_rows(call) : many_rows(call);
 }
 
 template bool rows_product(const Context&, const KernelSet<float>&, const RowsProduct<float>&);

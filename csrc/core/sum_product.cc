@@ -75,6 +75,7 @@ bool sum_product(const Context& context, const KernelSet<T>& kernels,
       block.b = b;
       block.a_stride = mr * depth;
       block.b_stride = nr * depth;
+      block.b_step = nr;
       block.out = out.data();
       block.column = column;
       block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kAdd;
