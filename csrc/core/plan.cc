@@ -54,11 +54,9 @@ RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Cac
 
   plan.few_rows = round_up(m, mr) * k * item <= caches.l2 / 2;
 
-  // One panel of B (depth x NR) passes all rows of A. It stays in half of L1
-  // while many panels of A pass by; few rows pass quickly, and a deeper block
-  // in L2 saves loading and storing C. Equal blocks, so that none is a sliver.
-  const Index level = plan.few_rows ? caches.l2 / 8 : caches.l1 / 2;
-  const Index most_depth = at_least(level / (nr * item), 64);
+  // One panel of A (depth x MR) stays in L1 while panels of B stream past. The
+  // deeper, the rarer C is loaded and stored. Equal blocks: none is a sliver.
+  const Index most_depth = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
   plan.depth = even_block(k, ceil_div(k, most_depth), 1);
 
   if (plan.few_rows) {
@@ -69,12 +67,14 @@ RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Cac
     return plan;
   }
 
-  // A's block (row_block x depth) stays in half of L2.
-  const Index most_rows = at_least(caches.l2 / 2 / (plan.depth * item) / mr * mr, mr);
+  // A's block (row_block x depth) stays in a quarter of L2, beside the block of
+  // B (depth x column_block) in half of it that every panel of A passes.
+  const Index most_rows = at_least(caches.l2 / 4 / (plan.depth * item) / mr * mr, mr);
+  const Index most_columns = at_least(caches.l2 / 2 / (plan.depth * item) / nr * nr, nr);
   plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
   plan.column_chunk =
       std::min(round_up(n, nr), at_least(kPackedBytes / (at_least(k, 1) * item) / nr * nr, nr));
-  plan.column_block = plan.column_chunk;
+  plan.column_block = even_block(plan.column_chunk, ceil_div(plan.column_chunk, most_columns), nr);
   if (plan.parallel) {
     // Rows first: a task packs its rows once for all the columns it takes.
     const Index wanted = kTasksPerThread * threads;
@@ -83,7 +83,8 @@ RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Cac
     const Index row_blocks = ceil_div(m, plan.row_block);
     const Index column_blocks =
         std::min(ceil_div(wanted, row_blocks), ceil_div(plan.column_chunk, 4 * nr));
-    plan.column_block = even_block(plan.column_chunk, column_blocks, nr);
+    plan.column_block =
+        std::min(plan.column_block, even_block(plan.column_chunk, column_blocks, nr));
   }
   return plan;
 }
