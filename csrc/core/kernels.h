@@ -41,6 +41,19 @@ struct Block {
   bool finish;  // last block of the chain: apply the epilogue
 };
 
+// A few k of some rows of C, with B read where it lies: sum (+)= A . B.
+template <class T>
+struct StreamBlock {
+  Index rows, columns, depth;  // columns: a multiple of `lanes`
+  const T* a;                  // panels of MR rows, each [depth][MR]
+  Index a_stride;
+  const T* b;  // [depth, b_step]
+  Index b_step;
+  bool from_zero;
+  T* sum;  // [rows, sum_step]
+  Index sum_step;
+};
+
 // Items behind a packed panel that packing may overwrite: fewer than the lanes
 // of the widest vector.
 inline constexpr Index kPanelSlack = 16;
@@ -49,6 +62,7 @@ template <class T>
 struct KernelSet {
   int rows;     // MR
   int columns;  // NR
+  int lanes;    // of a vector; NR is a multiple
 
   // panel[k][r] = source[r][first + k] for r < count, 0 for count <= r < width.
   // May write up to kPanelSlack items past the panel.
@@ -58,8 +72,9 @@ struct KernelSet {
   void (*pack_straight)(const T* const* source, int count, int width, Index first, Index depth,
                         T* panel);
   void (*multiply)(const Block<T>& block);
-  // y = f(z + bias) for one row; the epilogue alone, for an empty reduction.
-  void (*finish_row)(const OutputRow<T>& out, const T* z, Index count);
+  void (*stream)(const StreamBlock<T>& block);
+  // The epilogue alone: y = f(z + bias) for columns [first, first + count) of one row.
+  void (*finish_row)(const OutputRow<T>& out, Index first, const T* z, Index count);
   // dz = dy * f'(saved)
   void (*differentiate)(Activation activation, const T* dy, const T* saved, Index count, T* dz);
   // sum[c] = the sum of source[r][first + c] over r, in order, from zero

@@ -18,6 +18,14 @@ constexpr Index kPackedBytes = Index{8} << 20;
 // Tasks per thread that a dynamic schedule needs to even out a slow core.
 constexpr Index kTasksPerThread = 4;
 
+// Up to this many rows B is read where it lies: packing it costs what a pass
+// of about this many rows costs.
+constexpr Index kStreamRows = 16;
+
+// Rows of B per pass over a stripe: that many streams are what the hardware
+// prefetchers follow, and the sums are loaded and stored once per pass.
+constexpr Index kStreamDepth = 16;
+
 constexpr Index kDefaultL1 = Index{32} << 10;
 constexpr Index kDefaultL2 = Index{1} << 20;
 
@@ -46,20 +54,41 @@ Caches caches() {
   return found;
 }
 
-RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Caches& caches,
-                   int threads) {
+const char* rows_path_name(RowsPath path) {
+  switch (path) {
+    case RowsPath::kStream: return "stream";
+    case RowsPath::kFew: return "few";
+    case RowsPath::kMany: return "many";
+  }
+  return "";
+}
+
+RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape& micro,
+                   const Caches& caches, int threads) {
   RowsPlan plan{};
   plan.parallel = threads > 1 && m * k * n > kSerialWork;
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
 
-  plan.few_rows = round_up(m, mr) * k * item <= caches.l2 / 2;
+  const bool few = round_up(m, mr) * k * item <= caches.l2 / 2;
+  if (few && m <= kStreamRows && n >= 2 * nr && !transposed) {
+    plan.path = RowsPath::kStream;
+    plan.depth = kStreamDepth;
+    plan.row_block = round_up(m, mr);
+    // The sums of a stripe stay in L2: wide stripes are long runs through B.
+    const Index widest = at_least(caches.l2 / 4 / (m * item) / nr * nr, nr);
+    const Index tasks = plan.parallel ? kTasksPerThread * threads : 1;
+    plan.column_block = std::min(widest, even_block(n, tasks, nr));
+    plan.column_chunk = round_up(n, nr);
+    return plan;
+  }
 
   // One panel of A (depth x MR) stays in L1 while panels of B stream past. The
   // deeper, the rarer C is loaded and stored. Equal blocks: none is a sliver.
   const Index most_depth = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
   plan.depth = even_block(k, ceil_div(k, most_depth), 1);
 
-  if (plan.few_rows) {
+  plan.path = few ? RowsPath::kFew : RowsPath::kMany;
+  if (few) {
     plan.row_block = round_up(m, mr);
     plan.column_chunk = round_up(n, nr);
     const Index tasks = plan.parallel ? 2 * kTasksPerThread * threads : 1;

@@ -20,12 +20,21 @@ struct MicroShape {
   int bytes_per_item;  // of the accumulator type
 };
 
+enum class RowsPath : std::uint8_t {
+  // All of A is packed and stays in cache; B is read once, where it lies.
+  kStream,
+  // All of A is packed and stays in cache; a task packs the columns of B it is
+  // about to use into a block that never leaves L1 or L2.
+  kFew,
+  // B is packed once, in chunks that all tasks share; a task packs its rows.
+  kMany,
+};
+
+const char* rows_path_name(RowsPath path);
+
 // Rows in, rows out: C[m, n] = A[m, k] . B[k, n] with B shared by all rows.
 struct RowsPlan {
-  // All of A is packed once and stays in cache; a task packs the columns of B
-  // it is about to use, into a block that never leaves L1 or L2. Otherwise B
-  // is packed once, in chunks that all tasks share, and a task packs its rows.
-  bool few_rows;
+  RowsPath path;
   Index depth;         // k per block
   Index row_block;     // rows of C per task, a multiple of MR
   Index column_block;  // columns of C per task, a multiple of NR
@@ -40,8 +49,9 @@ struct SumPlan {
   bool parallel;
 };
 
-RowsPlan plan_rows(Index m, Index k, Index n, const MicroShape& micro, const Caches& caches,
-                   int threads);
+// `transposed`: B is stored [n, k].
+RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape& micro,
+                   const Caches& caches, int threads);
 SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
                  int threads);
 

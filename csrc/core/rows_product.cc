@@ -1,5 +1,4 @@
-// Rows in, rows out. Two ways, as the plan says: few rows keep A and stream B,
-// many rows share a packed B.
+// Rows in, rows out, in the way the plan says.
 #include <algorithm>
 
 #include "core/plan.h"
@@ -52,7 +51,7 @@ bool no_depth(const Call<T>& call) {
   for (Index row = 0; row < call.product.rows; ++row) {
     RowPair<T> pair;
     call.product.gather(row, 1, &pair);
-    call.kernels.finish_row(pair.out, zeros, call.product.columns);
+    call.kernels.finish_row(pair.out, 0, zeros, call.product.columns);
   }
   return true;
 }
@@ -89,52 +88,117 @@ void pack_a(const Call<T>& call, const T* const* rows, Index count, Index first,
 }
 
 template <class T>
-bool few_rows(const Call<T>& call) {
+Index a_stride(const Call<T>& call) {
+  return call.kernels.rows * call.product.depth + kPanelSlack;
+}
+
+// Packs all rows whole; panels that different workers pack have room to run
+// over, hence the stride.
+template <class T>
+void pack_panel_of_a(const Call<T>& call, const RowList<T>& rows, Index panel, T* a) {
+  const Index row = panel * call.kernels.rows, k = call.product.depth;
+  pack_a(call, &rows.a[row], std::min<Index>(call.kernels.rows, call.product.rows - row), 0, k,
+         a + panel * a_stride(call));
+}
+
+// Scratch of one worker that packs a panel of B block by block.
+template <class T>
+Index b_items(const Call<T>& call) {
+  return call.plan.depth * call.kernels.columns + kPanelSlack;
+}
+
+// All rows times the panel of B that starts at `column`, packed on the way.
+template <class T>
+void multiply_panel(const Call<T>& call, const RowList<T>& rows, const T* a, Index column, T* b) {
+  const Index k = call.product.depth;
+  for (Index first = 0; first < k; first += call.plan.depth) {
+    Block<T> block{};
+    block.rows = call.product.rows;
+    block.columns = std::min<Index>(call.kernels.columns, call.product.columns - column);
+    block.depth = std::min(call.plan.depth, k - first);
+    pack_b(call, column, first, block.depth, b);
+    block.a = a + first * call.kernels.rows;
+    block.a_stride = a_stride(call);
+    block.b = b;
+    block.b_step = call.kernels.columns;
+    block.out = rows.out.data();
+    block.column = column;
+    block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
+    block.finish = first + block.depth == k;
+    call.kernels.multiply(block);
+  }
+}
+
+// Reads B where it lies, once and in long runs: a few k at a time over a wide
+// stripe of columns, whose sums stay in cache meanwhile.
+template <class T>
+bool stream_rows(const Call<T>& call) {
   const RowsPlan& plan = call.plan;
   const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
-  const int mr = call.kernels.rows, nr = call.kernels.columns;
+  const int mr = call.kernels.rows;
   const Index panels = ceil_div(m, mr), tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
-  const Index b_items = plan.depth * nr + kPanelSlack;
-  // Panels that different workers pack have room to run over.
-  const Index a_panel = mr * k + kPanelSlack;
-  T* a = call.allocate(panels * a_panel);
-  T* b_blocks = call.allocate(workers * b_items);
-  if (a == nullptr || b_blocks == nullptr) return false;
+  T* a = call.allocate(panels * a_stride(call));
+  T* b = call.allocate(workers * b_items(call));
+  T* sums = call.allocate(workers * m * plan.column_block);
+  if (a == nullptr || b == nullptr || sums == nullptr) return false;
   RowList<T> rows;
   rows.fill(call.product, 0, m);
 
   parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int worker) {
     if (stage == 0) {
-      const Index row = item * mr;
-      pack_a(call, &rows.a[row], std::min<Index>(mr, m - row), 0, k, a + item * a_panel);
+      pack_panel_of_a(call, rows, item, a);
       return;
     }
-    T* b = b_blocks + worker * b_items;
+    T* sum = sums + worker * m * plan.column_block;
+    const Index column = item * plan.column_block;
+    const Index columns = std::min(plan.column_block, n - column);
+    StreamBlock<T> block{};
+    block.rows = m;
+    block.columns = columns / call.kernels.lanes * call.kernels.lanes;
+    block.a_stride = a_stride(call);
+    block.b_step = n;
+    block.sum = sum;
+    block.sum_step = plan.column_block;
+    for (Index first = 0; first < k; first += plan.depth) {
+      block.depth = std::min(plan.depth, k - first);
+      block.a = a + first * mr;
+      block.b = call.product.b + first * n + column;
+      block.from_zero = first == 0;
+      call.kernels.stream(block);
+    }
+    for (Index row = 0; row < m; ++row) {
+      call.kernels.finish_row(rows.out[row], column, sum + row * plan.column_block, block.columns);
+    }
+    // What is left over at the right edge is narrower than a vector.
+    if (block.columns < columns) {
+      multiply_panel(call, rows, a, column + block.columns, b + worker * b_items(call));
+    }
+  });
+  return true;
+}
+
+template <class T>
+bool few_rows(const Call<T>& call) {
+  const RowsPlan& plan = call.plan;
+  const Index n = call.product.columns;
+  const Index panels = ceil_div(call.product.rows, call.kernels.rows);
+  const Index tasks = ceil_div(n, plan.column_block);
+  const int workers = worker_count(call.threads, std::max(panels, tasks));
+  T* a = call.allocate(panels * a_stride(call));
+  T* b = call.allocate(workers * b_items(call));
+  if (a == nullptr || b == nullptr) return false;
+  RowList<T> rows;
+  rows.fill(call.product, 0, call.product.rows);
+
+  parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int worker) {
+    if (stage == 0) {
+      pack_panel_of_a(call, rows, item, a);
+      return;
+    }
     const Index end = std::min(n, (item + 1) * plan.column_block);
-    for (Index column = item * plan.column_block; column < end; column += nr) {
-      for (Index first = 0; first < k; first += plan.depth) {
-        Block<T> block{};
-        block.rows = m;
-        block.columns = std::min<Index>(nr, end - column);
-        block.depth = std::min(plan.depth, k - first);
-        block.a = a + first * mr;
-        block.a_stride = a_panel;
-        block.b = b;
-        block.b_step = nr;
-        block.out = rows.out.data();
-        block.column = column;
-        block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
-        block.finish = first + block.depth == k;
-        if (panels == 1 && !call.product.transposed && block.columns == nr) {
-          // One pass over B: packing would cost what it saves.
-          block.b = call.product.b + first * n + column;
-          block.b_step = n;
-        } else {
-          pack_b(call, column, first, block.depth, b);
-        }
-        call.kernels.multiply(block);
-      }
+    for (Index column = item * plan.column_block; column < end; column += call.kernels.columns) {
+      multiply_panel(call, rows, a, column, b + worker * b_items(call));
     }
   });
   return true;
@@ -205,11 +269,16 @@ bool rows_product(const Context& context, const KernelSet<T>& kernels,
   if (product.rows == 0 || product.columns == 0) return true;
   const int threads = context.threads == nullptr ? 1 : context.threads->threads();
   const MicroShape micro{kernels.rows, kernels.columns, static_cast<int>(sizeof(T))};
-  const RowsPlan plan =
-      plan_rows(product.rows, product.depth, product.columns, micro, caches(), threads);
+  const RowsPlan plan = plan_rows(product.rows, product.depth, product.columns, product.transposed,
+                                  micro, caches(), threads);
   const Call<T> call{context, kernels, product, plan, plan.parallel ? context.threads : nullptr};
   if (product.depth == 0) return no_depth(call);
-  return plan.few_rows ? few_rows(call) : many_rows(call);
+  switch (plan.path) {
+    case RowsPath::kStream: return stream_rows(call);
+    case RowsPath::kFew: return few_rows(call);
+    case RowsPath::kMany: return many_rows(call);
+  }
+  return false;
 }
 
 template bool rows_product(const Context&, const KernelSet<float>&, const RowsProduct<float>&);

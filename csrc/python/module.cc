@@ -236,12 +236,13 @@ PYBIND11_MODULE(_core, m) {
       },
       "Names of the activations.");
   m.attr("row_chunk") = kRowChunk;
-  m.def("plan_rows", [](Index rows, Index depth, Index columns, int mr, int nr, int item_bytes,
-                        Index l1, Index l2, int threads) {
-    const RowsPlan p = plan_rows(rows, depth, columns, {mr, nr, item_bytes}, {l1, l2}, threads);
-    return py::dict("depth"_a = p.depth, "row_block"_a = p.row_block,
-                    "column_block"_a = p.column_block, "column_chunk"_a = p.column_chunk,
-                    "parallel"_a = p.parallel);
+  m.def("plan_rows", [](Index rows, Index depth, Index columns, bool transposed, int mr, int nr,
+                        int item_bytes, Index l1, Index l2, int threads) {
+    const RowsPlan p =
+        plan_rows(rows, depth, columns, transposed, {mr, nr, item_bytes}, {l1, l2}, threads);
+    return py::dict("path"_a = rows_path_name(p.path), "depth"_a = p.depth,
+                    "row_block"_a = p.row_block, "column_block"_a = p.column_block,
+                    "column_chunk"_a = p.column_chunk, "parallel"_a = p.parallel);
   });
   m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int item_bytes,
                        Index l1, Index l2, int threads) {
