@@ -1,6 +1,5 @@
 // 16 registers: 6 x 2 accumulators, 2 of B, 1 splat of A.
 #include <immintrin.h>
-#include <math.h>
 
 #include "core/kernels.h"
 
@@ -10,10 +9,7 @@ namespace {
 constexpr int kRows = 6;
 constexpr int kVectors = 2;
 
-#include "core/simd.inc"
-// Order matters: the loops use the vectors and the epilogue.
-#include "core/epilogue.inc"
-#include "core/kernels.inc"
+#include "core/isa.inc"
 
 bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 

@@ -1,6 +1,5 @@
 // 32 registers: 14 x 2 accumulators, 2 of B; A is splat from memory.
 #include <immintrin.h>
-#include <math.h>
 
 #include "core/kernels.h"
 
@@ -10,10 +9,7 @@ namespace {
 constexpr int kRows = 14;
 constexpr int kVectors = 2;
 
-#include "core/simd.inc"
-// Order matters: the loops use the vectors and the epilogue.
-#include "core/epilogue.inc"
-#include "core/kernels.inc"
+#include "core/isa.inc"
 
 bool supported() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&

@@ -1,6 +1,4 @@
 // SSE2 on x86-64: 16 registers, 4 x 2 accumulators.
-#include <math.h>
-
 #include "core/kernels.h"
 
 namespace shared_dense {
@@ -9,10 +7,7 @@ namespace {
 constexpr int kRows = 4;
 constexpr int kVectors = 2;
 
-#include "core/simd.inc"
-// Order matters: the loops use the vectors and the epilogue.
-#include "core/epilogue.inc"
-#include "core/kernels.inc"
+#include "core/isa.inc"
 
 bool supported() { return true; }
 
