@@ -65,7 +65,7 @@ class CMakeBuild(build_ext):
 
 
 setup(
-    install_requires=["numpy", tensorflow_requirement()],
+    install_requires=["numpy", "wrapt", tensorflow_requirement()],
     ext_modules=[] if NO_EXTENSION else [Extension("shared_dense._core", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )

@@ -4,6 +4,9 @@ Bounds are derived, never tuned. A sum of n products in arithmetic with unit rou
 most gamma(n) = n u / (1 - n u) times the sum of the absolute products (Higham, Accuracy and
 Stability of Numerical Algorithms, 2002, ch. 3), in any order; an activation passes an error on
 multiplied by its largest slope and adds a few roundings of its own.
+
+The truth is computed too: in float64, with errors under the same bound for u = 2^-53. They count as
+much as the result's own where that is float64, so every bound is the sum of both.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from scipy import special
 
 SQRT_2_PI = np.sqrt(2 / np.pi)
 # Roundings of the activation or its derivative itself: the worst chain, gelu_tanh's derivative,
-# has about a dozen operations on values of order one, with a tanh good to two or three units.
+# has about a dozen operations on values of order 1 + |z|, with a tanh good to two or three units.
 OWN_ROUNDINGS = 32
 
 
@@ -78,10 +81,19 @@ def roundoff(dtype) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
+def both_roundoffs(dtype) -> float:
+    """One rounding of the result and one of the truth."""
+    return roundoff(dtype) + roundoff(np.float64)
+
+
 def gamma(n, dtype) -> float:
-    nu = n * roundoff(dtype)
-    assert nu < 0.5, "the bound says nothing here"
-    return nu / (1 - nu)
+    """gamma(n) of the result plus that of the truth."""
+
+    def one(u):
+        assert n * u < 0.5, "the bound says nothing here"
+        return n * u / (1 - n * u)
+
+    return one(roundoff(dtype)) + one(roundoff(np.float64))
 
 
 @dataclasses.dataclass
@@ -96,6 +108,7 @@ class Exact:
         assert got.shape == self.value.shape, f"{name}: shape {got.shape}, not {self.value.shape}"
         if got.size == 0:
             return
+        assert np.isfinite(self.bound).all(), f"{name}: a bound that says nothing"
         error = np.abs(got.astype(np.float64) - self.value)
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.where(error == 0, 0, error / self.bound)
@@ -141,7 +154,7 @@ class Oracle:
         return z, gamma(self.w.shape[0] + 2, self.dtype) * size
 
     def forward(self) -> list[Exact]:
-        u = roundoff(self.dtype)
+        u = both_roundoffs(self.dtype)
         tiny = float(np.finfo(self.dtype).smallest_normal)
         results = []
         for i, name in enumerate(self.names):
@@ -151,7 +164,7 @@ class Oracle:
             own = (
                 0
                 if name == "linear"
-                else OWN_ROUNDINGS * u * np.abs(z)
+                else OWN_ROUNDINGS * u * (np.abs(z) + e)  # f sees z with its error
                 + OWN_ROUNDINGS * u * (np.abs(y) if name != "sigmoid" else 1)
             )
             shape = (*self.shapes[i][:-1], self.units)
@@ -159,7 +172,7 @@ class Oracle:
         return results
 
     def _dz(self, i, dy):
-        f, u = ACTIVATIONS[self.names[i]], roundoff(self.dtype)
+        f, u = ACTIVATIONS[self.names[i]], both_roundoffs(self.dtype)
         dy = (
             np.asarray(dy, np.float64).reshape(-1, self.units)
             if self.units
@@ -168,9 +181,9 @@ class Oracle:
         if self.names[i] == "linear":
             return dy, np.zeros_like(dy)
         z, e = self._pre(i)
-        slope_error = f.curved * e + OWN_ROUNDINGS * u * (1 + np.abs(z))
-        for kink in f.kinks:  # within its error z may be on either side
-            slope_error = np.where(np.abs(z - kink) <= e, 1.0, slope_error)
+        slope_error = f.curved * e + OWN_ROUNDINGS * u * (1 + np.abs(z) + e)
+        for kink in f.kinks:  # within its error, if any, z may be on either side
+            slope_error = np.where((np.abs(z - kink) <= e) & (e > 0), 1.0, slope_error)
         return dy * f.slope(z), np.abs(dy) * slope_error
 
     def backward(self, dys) -> dict:

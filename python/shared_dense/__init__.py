@@ -7,6 +7,7 @@ nothing and never fails; TensorFlow is imported and the op library loaded on fir
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -39,3 +40,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+# A saved model names its layers, and Keras finds only registered ones: the layers are imported as
+# soon as Keras is, so that `import shared_dense` is all that loading one takes.
+with contextlib.suppress(ImportError):
+    import wrapt
+
+    wrapt.register_post_import_hook(
+        lambda keras: importlib.import_module("shared_dense.layers"), "keras"
+    )

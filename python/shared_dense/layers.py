@@ -10,10 +10,8 @@ import keras
 
 def _is_shape(value: Any) -> bool:
     """Whether this is one shape, not a structure of them. Shapes read from JSON are lists."""
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) > 0
-        and all(size is None or isinstance(size, int) for size in value)
+    return isinstance(value, (list, tuple)) and all(
+        size is None or isinstance(size, int) for size in value
     )
 
 
@@ -45,13 +43,10 @@ def _leaves(
         yield name, structure
 
 
-def _map_shapes(function: Callable[[Any], Any], shapes: Any) -> Any:
-    """`function` of every shape of a structure of shapes."""
-    if _is_shape(shapes):
-        return function(shapes)
-    if isinstance(shapes, dict):
-        return {key: _map_shapes(function, value) for key, value in shapes.items()}
-    return type(shapes)(_map_shapes(function, value) for value in shapes)
+def _is_wider(x: Any, kernel: Any) -> bool:
+    """Whether Dense would compute in another dtype than the kernel's."""
+    dtypes = x.dtype.name, kernel.dtype.name
+    return dtypes[0] != dtypes[1] and keras.backend.result_type(*dtypes) != dtypes[1]
 
 
 def _op_is_used() -> bool:
@@ -75,6 +70,9 @@ class SharedDense(keras.layers.Dense):
 
     Input shape: `[..., in_features]` each, rank >= 2; the widths agree, the other axes need not.
     Output shape: `[..., units]` each.
+
+    Keras's own code computes what the op does not know: sparse inputs, quantized layers, and (with
+    `autocast=False`) inputs of a wider dtype than the kernel's.
 
     Args:
         units: positive integer, the width of the outputs.
@@ -103,21 +101,24 @@ class SharedDense(keras.layers.Dense):
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights, as wide as the inputs; `input_shape` is one shape or a structure."""
-        shapes = [shape for _, shape in self._check(_leaves(input_shape, _is_shape))]
-        self._in_features = shapes[0][-1]
-        super().build(tuple(shapes[0]))
+        # () is a scalar, or a part of the structure that is empty: call, which follows, can tell.
+        leaves = [leaf for leaf in _leaves(input_shape, _is_shape) if leaf[1] not in ((), [])]
+        _, shape = self._check(leaves)[0]
+        self._in_features = shape[-1]
+        super().build(tuple(shape))
         self.input_spec = None
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Applies the layer to one tensor or to each of a structure of them."""
         del training  # Dense does not look at it either
-        self._check((name, _known_shape(x)) for name, x in _leaves(inputs, _is_tensor))
+        self._check_tensors(inputs)
         if keras.backend.backend() != "tensorflow":
             return keras.tree.map_structure(super().call, inputs)
         return self._call_tensorflow(inputs)
 
     def quantized_call(self, inputs: Any, training: bool | None = None) -> Any:
         """The call of a quantized layer: Keras's own, per input."""
+        self._check_tensors(inputs)
         call = super().quantized_call
         return keras.tree.map_structure(lambda x: call(x, training=training), inputs)
 
@@ -131,23 +132,27 @@ class SharedDense(keras.layers.Dense):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape or structure of shapes of the outputs."""
         self._check(_leaves(input_shape, _is_shape))
-        return _map_shapes(super().compute_output_shape, input_shape)
+        return keras.tree.map_shape_structure(super().compute_output_shape, input_shape)
 
     def _call_tensorflow(self, inputs: Any) -> Any:
         import tensorflow as tf
 
+        from shared_dense.activations import resolve
         from shared_dense.ops import shared_matmul
 
         leaves = keras.tree.flatten(inputs)
-        if any(isinstance(x, tf.SparseTensor) for x in leaves):
-            return keras.tree.map_structure(super().call, inputs)
-        # Keras finds the logits of a sigmoid behind its function, and takes the stable form of
-        # the cross-entropy from them: fused, they would be gone and the loss another.
-        apart = self.activation is keras.activations.sigmoid
+        composite = (tf.SparseTensor, tf.RaggedTensor)
+        xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in leaves]
         kernel = tf.convert_to_tensor(self.kernel)
+        if any(isinstance(x, tf.SparseTensor) or _is_wider(x, kernel) for x in xs):
+            return keras.tree.map_structure(super().call, inputs)
+        # Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes
+        # the stable form of the cross-entropy from them: fused, they would be gone and the loss
+        # another.
+        apart = resolve(self.activation)[0] == "sigmoid"
         outputs = shared_matmul(
-            # Dense lets integers be: Keras's matmul casts them.
-            [x if x.dtype.is_floating else tf.cast(x, kernel.dtype) for x in leaves],
+            # Keras casts what its policy covers; Dense's matmul casts the rest, integers first.
+            [tf.cast(x, kernel.dtype) for x in xs],
             kernel,
             None if self.bias is None else tf.convert_to_tensor(self.bias),
             activation=None if apart else self.activation,
@@ -155,6 +160,9 @@ class SharedDense(keras.layers.Dense):
         if apart:
             outputs = [self.activation(y) for y in outputs]
         return keras.tree.pack_sequence_as(inputs, outputs)
+
+    def _check_tensors(self, inputs: Any) -> None:
+        self._check((name, _known_shape(x)) for name, x in _leaves(inputs, _is_tensor))
 
     def _check(self, shapes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
         """The named shapes, once they are known to be ones that this layer can share a kernel for.
@@ -164,14 +172,18 @@ class SharedDense(keras.layers.Dense):
                 unknown, or not the kernel's or (before there is a kernel) the first input's.
         """
         shapes = list(shapes)
-        if not shapes:
-            raise ValueError(f"{self._title()}: inputs is empty; pass at least one tensor.")
+        # Before the first call Keras gives None for an empty structure and () for a scalar.
+        if not shapes or shapes == [("inputs", None)]:
+            raise ValueError(
+                f"{self._title()}: inputs is None, empty or a scalar; pass at least one tensor, "
+                "[batch, ..., width]."
+            )
         width, source = (self._in_features, "this layer's kernel") if self.built else (None, "")
         for name, shape in shapes:
-            if shape is None or not _is_shape(shape):
+            if shape is None:
                 raise ValueError(
-                    f"{self._title()}: {name} is {shape!r}; pass a tensor, and leave out what "
-                    "there is none of."
+                    f"{self._title()}: {name} is None; pass a tensor, and leave out what there is "
+                    "none of."
                 )
             if len(shape) < 2:
                 raise ValueError(
@@ -187,11 +199,11 @@ class SharedDense(keras.layers.Dense):
                 width, source = shape[-1], name
             if shape[-1] not in (None, width):
                 raise ValueError(
-                    f"{self._title()}: {name} has width {shape[-1]} (shape {tuple(shape)}), but "
-                    f"{source} has width {width}. A kernel is shared among inputs of one width; "
-                    "to apply a layer to its own output (chaining), its units and its width must "
-                    f"be equal (here units={self.units}, width={width}). Use another layer for "
-                    "another width."
+                    f"{self._title()}: {name} is incompatible with the layer: it has width "
+                    f"{shape[-1]} (shape {tuple(shape)}), but {source} has width {width}. A kernel "
+                    "is shared among inputs of one width; to apply a layer to its own output "
+                    "(chaining), its units and its width must be equal (here units="
+                    f"{self.units}, width={width}). Use another layer for another width."
                 )
         return shapes
 
