@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from oracle import roundoff
 from scipy import special
+
 from shared_dense import _core
 
 SMOOTH = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import keras
 import pytest
+
 import shared_dense as sd
 
 ROOT = Path(__file__).resolve().parent.parent

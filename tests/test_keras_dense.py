@@ -9,6 +9,7 @@ from unittest import mock
 
 import keras
 import pytest
+
 import shared_dense as sd
 from shared_dense import paths
 

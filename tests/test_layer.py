@@ -16,9 +16,10 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
-import shared_dense as sd
 import tensorflow as tf
 from oracle import Oracle
+
+import shared_dense as sd
 from shared_dense import paths
 
 K, U = 7, 5

@@ -11,9 +11,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-import shared_dense as sd
 import tensorflow as tf
 from oracle import Exact, Oracle, gamma, roundoff
+
+import shared_dense as sd
 from shared_dense import paths
 
 K, U = 4, 3

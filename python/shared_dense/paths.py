@@ -45,7 +45,7 @@ def fallback() -> Iterator[None]:
 
 @functools.cache
 def _gpu_visible() -> bool:
-    return bool(tf.config.list_physical_devices("GPU"))
+    return bool(tf.config.get_visible_devices("GPU"))
 
 
 def _device(tensors: Sequence[tf.Tensor]) -> str:

@@ -1,0 +1,109 @@
+"""Who takes part: the same layers, computed in four ways, and how far from float64 each is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import shared_dense as sd
+from bench.shapes import Shape
+
+
+class Operands(NamedTuple):
+    """What a layer takes, and the gradients that flow into its outputs."""
+
+    xs: list
+    kernel: tf.Tensor
+    bias: tf.Tensor
+    dys: list
+
+
+Layer = Callable[[Operands], list]  # outputs; with backward, then dX of each, dW and db
+
+
+def op(operands: Operands) -> list:
+    """One call of the fused op."""
+    return sd.shared_matmul(operands.xs, operands.kernel, operands.bias, "relu")
+
+
+def plain(operands: Operands) -> list:
+    """Plain reuse: a matmul per input, which TensorFlow fuses with its bias and relu."""
+    return [
+        tf.nn.relu(tf.nn.bias_add(tf.matmul(x, operands.kernel), operands.bias))
+        for x in operands.xs
+    ]
+
+
+def concat(operands: Operands) -> list:
+    """One matmul of all rows, between a copy of every input and a copy of every output."""
+    joined = operands._replace(xs=[tf.concat(operands.xs, axis=0)])
+    return tf.split(plain(joined)[0], [x.shape[0] for x in operands.xs])
+
+
+def with_backward(forward: Layer) -> Layer:
+    """The layer, followed by the gradients of all inputs, of the kernel and of the bias."""
+
+    def layer(operands: Operands) -> list:
+        sources = [*operands.xs, operands.kernel, operands.bias]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            ys = forward(operands)
+        return [*ys, *tape.gradient(ys, sources, output_gradients=operands.dys)]
+
+    return layer
+
+
+def contestants(backward: bool) -> dict[str, Layer]:
+    """By name; XLA is plain reuse, compiled as a whole."""
+    wrap = with_backward if backward else lambda forward: forward
+    return {
+        "op": wrap(op),
+        "plain": wrap(plain),
+        "concat": wrap(concat),
+        "xla": tf.function(wrap(plain), jit_compile=True, autograph=False),
+    }
+
+
+def make_operands(shape: Shape) -> Operands:
+    """Normal numbers, the same on every run; outputs are of order one, half of them positive."""
+    rng = np.random.default_rng(0)
+
+    def normal(*size: int) -> tf.Tensor:
+        return tf.constant(rng.standard_normal(size, np.float32))
+
+    return Operands(
+        [normal(rows, shape.in_features) for rows in shape.rows],
+        normal(shape.in_features, shape.units) / np.sqrt(shape.in_features).astype(np.float32),
+        normal(shape.units),
+        [normal(rows, shape.units) for rows in shape.rows],
+    )
+
+
+def exact(operands: Operands, signs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
+    """Outputs in float64 and, given where they are positive, the gradients.
+
+    Where a sum is within rounding of zero, relu may rightly have slope zero or one. `signs` says
+    which was taken.
+    """
+    xs, dys = ([np.asarray(x, np.float64) for x in part] for part in (operands.xs, operands.dys))
+    kernel, bias = (np.asarray(x, np.float64) for x in (operands.kernel, operands.bias))
+    values = [np.maximum(x @ kernel + bias, 0) for x in xs]
+    if signs is not None:
+        dzs = [dy * sign for dy, sign in zip(dys, signs, strict=True)]
+        values += [dz @ kernel.T for dz in dzs]
+        values += [np.concatenate(xs).T @ np.concatenate(dzs), sum(dz.sum(0) for dz in dzs)]
+    return values
+
+
+def error(layer: Layer, operands: Operands, backward: bool) -> float:
+    """Largest error over all results, each relative to the largest value of its tensor."""
+    results = [np.asarray(y) for y in tf.function(layer, autograph=False)(operands)]
+    signs = [y > 0 for y in results[: len(operands.xs)]] if backward else None
+    worst = 0.0
+    for got, want in zip(results, exact(operands, signs), strict=True):
+        off, size = np.abs(got - want).max(), np.abs(want).max()
+        worst = max(worst, off / size if off else 0.0)
+    return float(worst)

@@ -1,0 +1,166 @@
+"""The house rules: what a layer may include, where private modules and the version stand."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CXX = (".cc", ".h", ".inc", ".cu", ".cuh")
+# About 400 lines: what one can read in one go.
+LONGEST_FILE = 400
+
+
+def files(*folders, suffixes):
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes and "__pycache__" not in path.parts
+    )
+
+
+def includes(folder):
+    """(file, header) of every #include, with its quotes or brackets."""
+    pattern = re.compile(r'^\s*#\s*include(?:_next)?\s*([<"][^>"]+[>"])', re.MULTILINE)
+    return [
+        (str(path.relative_to(ROOT)), header)
+        for path in files(folder, suffixes=CXX)
+        for header in pattern.findall(path.read_text())
+    ]
+
+
+FRAMEWORK = r'[<"](tensorflow|xla|tsl|absl|google|third_party|(unsupported/)?Eigen)/'
+PYTHON = r'[<"](Python\.h|pybind11/|numpy/|python/)'
+GPU = r'[<"](cuda|cu[a-z]*\.h|cublas|cutlass|cute|nv|hip)'
+
+
+@pytest.mark.parametrize(
+    ("folder", "banned"),
+    [
+        ("csrc/core", [FRAMEWORK, PYTHON, GPU, r'"(tf|cuda)/']),
+        ("csrc/python", [FRAMEWORK, r'"tf/']),
+        ("csrc/cuda", [FRAMEWORK, PYTHON, r'"tf/']),
+        ("csrc/tf", [PYTHON]),
+    ],
+)
+def test_a_layer_knows_only_those_below(folder, banned):
+    wrong = [(f, h) for f, h in includes(folder) if any(re.match(b, h) for b in banned)]
+    assert not wrong
+
+
+def test_the_core_includes_itself_and_the_system_only():
+    """A list of what is banned forgets something; this one forgets nothing."""
+    allowed = re.compile(r'"core/[a-z0-9_]+\.(h|inc)"|<[a-z0-9_]+(\.h)?>')
+    found = includes("csrc/core")
+    assert found
+    assert not [(f, h) for f, h in found if not allowed.fullmatch(h)]
+
+
+PRIVATE = re.compile(r"(tensorflow\.python|keras\.src)(\.[\w.]+)?")
+
+
+def private_modules(source):
+    """Private modules that are imported, or named for importlib."""
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # `from tensorflow import python` names it too.
+            names = [node.module or ""] + [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value]
+        yield from (name for name in names if PRIVATE.fullmatch(name))
+
+
+def test_private_modules_stay_in_compat():
+    compat = ROOT / "python/shared_dense/compat.py"
+    wrong = {
+        str(path.relative_to(ROOT)): found
+        for path in files("python", suffixes=(".py",))
+        if path != compat and (found := list(private_modules(path.read_text())))
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import tensorflow.python.eager",
+        "from tensorflow.python.eager import record",
+        "from tensorflow import python",
+        "import keras.src as k",
+        "importlib.import_module('keras.src.layers')",
+    ],
+)
+def test_private_modules_are_found(line):
+    assert list(private_modules(line))
+
+
+def test_files_are_short():
+    folders = ("csrc", "python", "tests", "bench", "examples", "tools")
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in files(*folders, suffixes=(*CXX, ".py", ".sh"))
+    }
+    assert lengths
+    assert not {name: n for name, n in lengths.items() if n > LONGEST_FILE}
+
+
+def test_the_version_stands_in_one_place():
+    home = ROOT / "python/shared_dense/_version.py"
+    (version,) = re.findall(r'^__version__ = "(.+)"$', home.read_text(), re.MULTILINE)
+    literal = re.compile(rf"(?<![\d.]){re.escape(version)}(?![\d.])")
+    elsewhere = [
+        *(ROOT / name for name in ("pyproject.toml", "setup.py", "CMakeLists.txt", "Makefile")),
+        *files("cmake", suffixes=(".cmake", ".in", ".py")),
+        *files("csrc", suffixes=CXX),
+        *files("python", "tools", suffixes=(".py",)),
+    ]
+    copies = [path for path in elsewhere if path != home and literal.search(path.read_text())]
+    assert not copies
+
+
+def flags_of(source):
+    """What cmake/Core.cmake compiles `source` with."""
+    text = (ROOT / "cmake/Core.cmake").read_text()
+    (shared,) = re.findall(r"set\(kernel_flags ([^)]+)\)", text)
+    (own,) = re.findall(rf'{re.escape(source)} PROPERTIES COMPILE_OPTIONS\s+"([^"]+)"', text)
+    flags = own.replace("${kernel_flags}", shared.replace(" ", ";")).split(";")
+    assert not [flag for flag in flags if not flag.startswith("-")]
+    return flags
+
+
+@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["-O0", "-O3"])
+def test_kernels_share_nothing_but_their_table(isa, level, tmp_path):
+    """One symbol leaves the object, none weak.
+
+    An inline function compiled here for AVX-512 and elsewhere for the baseline is one function to
+    the linker, which keeps either: older machines would crash far from here. Without optimisation
+    no such function hides by being inlined.
+    """
+    compiler, nm = shutil.which("g++"), shutil.which("nm")
+    if compiler is None or nm is None:
+        pytest.skip("needs g++ and nm")
+    machine = subprocess.run([compiler, "-dumpmachine"], capture_output=True, text=True).stdout
+    if isa != "generic" and not machine.startswith("x86_64"):
+        pytest.skip(f"g++ compiles for {machine.strip()}")
+    source = f"csrc/core/kernels_{isa}.cc"
+    built = tmp_path / "kernels.o"
+    command = [compiler, "-std=c++17", "-fPIC", level, "-I", ROOT / "csrc", *flags_of(source)]
+    command += ["-Wno-ignored-attributes", "-c", ROOT / source, "-o", built]
+    subprocess.run(command, check=True)
+    listing = subprocess.run(
+        [nm, "--defined-only", "--extern-only", "--demangle", "--format=posix", built],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    symbols = [line.split()[:2] for line in listing.splitlines()]
+    assert [name for name, _ in symbols] == [f"shared_dense::kIsa{isa.capitalize()}"]
+    assert symbols[0][1] in "DR"
