@@ -194,15 +194,8 @@ def test_what_the_op_sees_when_it_runs(path, still_right, name, ranks_known):
         assert text in raised.value.message
 
 
-ADDS = "composition adds a bias of unknown shape with +, which broadcasts"
-WRONG = {
-    name: pytest.mark.xfail(strict=True, reason=ADDS)
-    for name in ("bias of one", "bias rank", "bias scalar", "vector")
-}
-
-
 @pytest.mark.parametrize("path", ["fallback"], indirect=True)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=WRONG.get(n, ())) for n in LATE])
+@pytest.mark.parametrize("name", LATE)
 def test_what_the_fallback_sees_when_it_runs(path, still_right, name):
     *shapes, _ = LATE[name]
 
@@ -211,7 +204,6 @@ def test_what_the_fallback_sees_when_it_runs(path, still_right, name):
         run_late(*shapes)
 
 
-@pytest.mark.xfail(run=False, reason="TensorFlow's BiasAdd kills the process: a CHECK on the shape")
 @pytest.mark.parametrize("path", ["fallback"], indirect=True)
 def test_the_fallback_survives_a_scalar_bias(path, still_right):
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared_dense.layers import SharedDense
     from shared_dense.ops import shared_matmul
     from shared_dense.paths import fallback
-    from shared_dense.status import status
+    from shared_dense.state import status
 
 __all__ = ["SharedDense", "__version__", "fallback", "shared_matmul", "status"]
 
@@ -25,7 +25,7 @@ _HOME = {
     "SharedDense": "layers",
     "fallback": "paths",
     "shared_matmul": "ops",
-    "status": "status",
+    "status": "state",
 }
 
 

@@ -11,7 +11,8 @@ except ImportError:  # moved or removed: assume the costlier answer
 def may_need_gradient() -> bool:
     """Whether a tape is recording here, so that a gradient may be asked for.
 
-    A tape around a `tf.function`, or `tf.gradients`, is not seen from inside. The gradient then
-    recomputes what was not kept: slower, never wrong.
+    What a `tf.function` saw when it was traced stays in it: traced without a tape, or
+    differentiated by `tf.gradients`, its gradient recomputes what was not kept (slower, never
+    wrong); traced under one, it always keeps.
     """
     return True if _could_possibly_record is None else _could_possibly_record()

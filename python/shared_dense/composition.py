@@ -44,6 +44,18 @@ def matmul(x: tf.Tensor, kernel: tf.Tensor, transpose_kernel: bool) -> tf.Tensor
     return tf.tensordot(x, kernel, axes=[[-1], [1 if transpose_kernel else 0]])
 
 
+def _vector(bias: tf.Tensor, kernel: tf.Tensor, transpose_kernel: bool) -> tf.Tensor:
+    """A bias that is a vector of `units`; another would broadcast, or abort inside BiasAdd."""
+    axis = 0 if transpose_kernel else 1
+    if bias.shape.is_fully_defined() and kernel.shape[axis] is not None:
+        return bias  # the two were compared
+    bias = tf.ensure_shape(bias, [None])
+    units = tf.shape(kernel)[axis]
+    message = "bias must have shape [units]"
+    with tf.control_dependencies([tf.debugging.assert_equal(tf.size(bias), units, message)]):
+        return tf.identity(bias)
+
+
 def shared_matmul(
     inputs: Sequence[tf.Tensor],
     kernel: tf.Tensor,
@@ -52,16 +64,14 @@ def shared_matmul(
     transpose_kernel: bool,
 ) -> list[tf.Tensor]:
     """Plain reuse: a matmul, a bias and an activation per input. Arguments as the op's."""
+    biases = [_vector(b, kernel, transpose_kernel) for b in biases]
     outputs = []
     for i, x in enumerate(inputs):
         z = matmul(x, kernel, transpose_kernel)
         if biases:
             bias = biases[0] if len(biases) == 1 else biases[i]
-            # BiasAdd, unlike +, is something grappler fuses; it wants rank >= 2.
-            z = (
-                tf.nn.bias_add(z, bias)
-                if z.shape.rank is not None and z.shape.rank > 1
-                else z + bias
-            )
+            # Grappler fuses BiasAdd, not +, into the matmul; but BiasAdd wants rank >= 2.
+            matrix = z.shape.rank is not None and z.shape.rank >= 2
+            z = tf.nn.bias_add(z, bias) if matrix else z + bias
         outputs.append(ACTIVATIONS[activations[0 if len(activations) == 1 else i]](z))
     return outputs

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import struct
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -35,9 +36,10 @@ class Library(NamedTuple):
 def build_info() -> dict:
     """What CMake wrote down: version, tensorflow, compiler, isas, cuda. Empty: Python only."""
     try:
-        return json.loads((_PACKAGE / "_build_info.json").read_text())
+        info = json.loads((_PACKAGE / "_build_info.json").read_text())
     except (OSError, ValueError):
         return {}
+    return info if isinstance(info, dict) else {}
 
 
 def minor(version: str) -> str:
@@ -46,12 +48,31 @@ def minor(version: str) -> str:
     return found.group() if found else version
 
 
+@functools.cache
 def core() -> ModuleType | None:
-    """The pybind11 module over the core, or None in the Python-only package."""
+    """The pybind11 module over the core, or None where it is missing or does not load."""
+    if not all(_whole(path) for path in _PACKAGE.glob("_core*.so")):
+        return None
     try:
         return importlib.import_module("shared_dense._core")
     except ImportError:
         return None
+
+
+def _whole(path: Path) -> bool:
+    """Whether an ELF file is as long as its header says; opening one cut short kills the process.
+
+    Section headers come last in a file: their offset, size and count are at bytes 40, 58 and 60 of
+    a 64-bit header (System V ABI, ELF-64 object file format). What is no ELF file is left to the
+    dynamic linker, which says so without harm.
+    """
+    with path.open("rb") as file:
+        header = file.read(64)
+    if len(header) < 64 or not header.startswith(b"\x7fELF\x02"):
+        return True
+    (offset,) = struct.unpack_from("<Q", header, 40)
+    size, count = struct.unpack_from("<HH", header, 58)
+    return path.stat().st_size >= offset + size * count
 
 
 def disabled() -> bool:
@@ -83,9 +104,13 @@ def load() -> Library:
         if build_info():
             return _no(f"the op library {path.name} is missing from {_PACKAGE}; {_REBUILD}")
         return _no(f"this is the Python-only package, built without the op library; {_REBUILD}")
-    built = minor(build_info().get("tensorflow", "of unknown version"))
-    if path not in files:
-        built = files[0].stem.removeprefix("_ops_tf")
+    built = build_info().get("tensorflow")
+    if not isinstance(built, str):
+        return _no(
+            f"_build_info.json is missing or unreadable, so what {path.name} was built for "
+            f"is unknown; {_REBUILD}"
+        )
+    built = minor(built) if path in files else files[0].stem.removeprefix("_ops_tf")
     if built != running:
         return _no(
             f"the op library was built for TensorFlow {built}, but TensorFlow {running} is "
@@ -93,12 +118,16 @@ def load() -> Library:
         )
 
     module = core()
-    if module is not None:
-        module.isa()  # raises for a bad SHARED_DENSE_ISA
+    if module is None:
+        return _no(f"the module _core is missing from {_PACKAGE} or does not load; {_REBUILD}")
+    module.isa()  # raises for a bad SHARED_DENSE_ISA
 
     try:
+        if not _whole(path):
+            raise OSError("the file is cut short")
         ops = tf.load_op_library(str(path))
-    except (tf.errors.NotFoundError, OSError) as error:
+        ops.shared_dense_shared_mat_mul, ops.shared_dense_shared_mat_mul_grad  # noqa: B018
+    except (tf.errors.NotFoundError, OSError, AttributeError) as error:
         return _no(f"the op library {path.name} did not load ({error}); {_REBUILD}")
     # Registers the gradients, which need the ops to exist.
     importlib.import_module("shared_dense.gradients")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -24,23 +24,28 @@ class Path(NamedTuple):
     reason: str
 
 
-_forced = contextvars.ContextVar("shared_dense_fallback", default=False)
+_forced = 0  # how many fallback() blocks are open
+_lock = threading.Lock()
 _last: Path | None = None
 _warned: set[str] = set()
 
 
 @contextlib.contextmanager
 def fallback() -> Iterator[None]:
-    """Runs or traces with plain TensorFlow ops what is called inside.
+    """Runs or traces with plain TensorFlow ops what is called inside, in every thread.
 
-    A `tf.function` keeps the path it was traced with; one traced inside is portable: it runs, and
-    its SavedModel loads, where this library is not installed.
+    In every thread, because `tf.distribute` calls its replicas from threads of its own. A
+    `tf.function` keeps the path it was traced with; one traced inside is portable: it runs, and its
+    SavedModel loads, where this library is not installed.
     """
-    token = _forced.set(True)
+    global _forced
+    with _lock:
+        _forced += 1
     try:
         yield
     finally:
-        _forced.reset(token)
+        with _lock:
+            _forced -= 1
 
 
 @functools.cache
@@ -60,7 +65,7 @@ def _device(tensors: Sequence[tf.Tensor]) -> str:
 
 def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     """The path, and whether a fallback is news that the user should be warned of."""
-    if _forced.get():
+    if _forced:
         return Path("fallback", "inside shared_dense.fallback()"), False
     if loader.disabled():
         reason = "SHARED_DENSE_DISABLE is set; unset it to use the op"
@@ -90,7 +95,7 @@ def choose(dtype: str, tensors: Sequence[tf.Tensor]) -> Path:
             f"shared_dense runs plain TensorFlow ops: {path.reason}. Results agree; "
             "python -m shared_dense shows the state.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return path
 

@@ -1,0 +1,83 @@
+"""Which path is taken, where it is decided and how far a decision reaches."""
+
+import threading
+
+import pytest
+import tensorflow as tf
+
+import shared_dense as sd
+from shared_dense import paths
+
+
+def call():
+    x = tf.ones([2, 3])
+    return sd.shared_matmul([x, 2 * x], tf.ones([3, 4]))
+
+
+def taken():
+    call()
+    return paths.last().name
+
+
+def test_fallback_holds_inside_and_ends():
+    with sd.fallback():
+        assert taken() == "fallback"
+        with sd.fallback():
+            assert taken() == "fallback"
+        assert taken() == "fallback"
+    assert taken() == "op"
+
+
+def test_fallback_ends_with_an_error():
+    with pytest.raises(KeyError), sd.fallback():
+        raise KeyError
+    assert taken() == "op"
+
+
+def test_fallback_reaches_other_threads():
+    seen = []
+    with sd.fallback():
+        thread = threading.Thread(target=lambda: seen.append(taken()))
+        thread.start()
+        thread.join()
+    assert seen == ["fallback"]
+
+
+def test_what_is_traced_inside_stays_portable():
+    with sd.fallback():
+        portable = tf.function(call).get_concrete_function()
+    fused = tf.function(call).get_concrete_function()
+
+    def kinds(function):
+        return {op.type for op in function.graph.get_operations()}
+
+    assert "SharedDense>SharedMatMul" in kinds(fused)
+    assert "SharedDense>SharedMatMul" not in kinds(portable)
+    for a, b in zip(fused(), portable(), strict=True):
+        tf.debugging.assert_near(a, b)
+
+
+def test_disabling_is_seen_at_once(monkeypatch):
+    monkeypatch.setattr(paths, "_warned", set())
+    monkeypatch.setenv("SHARED_DENSE_DISABLE", "1")
+    with pytest.warns(RuntimeWarning, match="unset it"):
+        assert taken() == "fallback"
+    assert not sd.status().available
+    monkeypatch.delenv("SHARED_DENSE_DISABLE")
+    assert taken() == "op"
+    assert sd.status().available
+
+
+def test_a_gpu_without_kernels_takes_the_fallback(monkeypatch):
+    """What a machine with a GPU would decide: TensorFlow would move the op to the CPU silently."""
+    monkeypatch.setattr(paths, "_gpu_visible", lambda: True)
+    monkeypatch.setattr(paths, "_warned", set())
+
+    @tf.function
+    def placed_by_tensorflow():
+        return call()
+
+    with pytest.warns(RuntimeWarning, match="no float32 kernel on GPU"):
+        placed_by_tensorflow()
+    assert paths.last().name == "fallback"
+    assert taken() == "op", "eager tensors on the CPU stay there"
