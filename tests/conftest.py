@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The oracles multiply in NumPy, whose threads spin while they wait.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("SHARED_DENSE_TEST_GPU", ""))
 
 import numpy as np
@@ -33,7 +35,8 @@ def path(request):
         with sd.fallback():
             yield "fallback"
     taken = paths.last()
-    assert taken is None or taken.name == request.param, f"took {taken}"
+    # Where Keras's own code computes, by design, there are no two paths.
+    assert taken is None or taken.name in (request.param, "keras"), f"took {taken}"
 
 
 @pytest.fixture(params=["eager", "function"])

@@ -74,8 +74,13 @@ def test_rows_blocks(sizes, transposed, micro, caches, threads):
     assert chunk % nr == 0
     assert chunk < n + nr
 
-    assert fits(depth * mr, item, l1, 64 * mr), "a panel of rows leaves L1"
-    if p["path"] != "many":
+    if p["path"] == "narrow":
+        assert n <= nr
+        assert depth == max(k, 1)
+        assert depth * nr * item <= l2, "the packed kernel leaves L2"
+    else:
+        assert fits(depth * mr, item, l1, 64 * mr), "a panel of rows leaves L1"
+    if p["path"] in ("stream", "few"):
         assert rows >= m
         assert rows * k * item <= l2, "the packed rows leave L2"
     if p["path"] == "stream":

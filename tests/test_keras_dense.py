@@ -75,7 +75,7 @@ def test_of_keras(path, name):
         pytest.xfail(CANNOT_PASS[name])
     test.debug()
     taken = paths.last()
-    if taken is not None and taken.name != path:
+    if taken is not None and taken.name not in (path, "keras"):
         # Some end with a layer of a half dtype, for which the op may have no kernel.
         assert "kernel on" in taken.reason
         paths._last = None

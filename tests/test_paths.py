@@ -81,3 +81,21 @@ def test_a_gpu_without_kernels_takes_the_fallback(monkeypatch):
         placed_by_tensorflow()
     assert paths.last().name == "fallback"
     assert taken() == "op", "eager tensors on the CPU stay there"
+
+
+def test_what_keras_computes_is_said():
+    layer = sd.SharedDense(3)
+    layer(tf.ones([2, 4]))
+    assert paths.last().name == "op"
+    layer.quantize("int8")
+    layer([tf.ones([2, 4])])
+    assert sd.status().last_path == "keras"
+    assert "int8" in sd.status().last_reason
+
+
+def test_the_warning_of_a_layer_points_here(monkeypatch):
+    monkeypatch.setattr(paths, "_warned", set())
+    layer = sd.SharedDense(3, dtype="bfloat16")
+    with pytest.warns(RuntimeWarning, match="bfloat16") as warned:
+        layer(tf.ones([2, 4], tf.bfloat16))
+    assert [w.filename for w in warned] == [__file__]

@@ -41,6 +41,16 @@ struct Block {
   bool finish;  // last block of the chain: apply the epilogue
 };
 
+// All of some rows of C, no wider than one panel of B, with A read where it
+// lies. Rows of A follow each other, and so do rows of C.
+template <class T>
+struct InPlaceBlock {
+  Index rows, columns, depth;
+  const T* a;        // [rows, depth]
+  const T* b;        // one panel, [depth][NR]
+  OutputRow<T> out;  // of the first row
+};
+
 // A few k of some rows of C, with B read where it lies: sum (+)= A . B.
 template <class T>
 struct StreamBlock {
@@ -72,6 +82,7 @@ struct KernelSet {
   void (*pack_straight)(const T* const* source, int count, int width, Index first, Index depth,
                         T* panel);
   void (*multiply)(const Block<T>& block);
+  void (*multiply_in_place)(const InPlaceBlock<T>& block);
   void (*stream)(const StreamBlock<T>& block);
   // The epilogue alone: y = f(z + bias) for columns [first, first + count) of one row.
   void (*finish_row)(const OutputRow<T>& out, Index first, const T* z, Index count);

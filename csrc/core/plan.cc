@@ -56,6 +56,7 @@ Caches caches() {
 
 const char* rows_path_name(RowsPath path) {
   switch (path) {
+    case RowsPath::kNarrow: return "narrow";
     case RowsPath::kStream: return "stream";
     case RowsPath::kFew: return "few";
     case RowsPath::kMany: return "many";
@@ -66,10 +67,20 @@ const char* rows_path_name(RowsPath path) {
 RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape& micro,
                    const Caches& caches, int threads) {
   RowsPlan plan{};
+  m = at_least(m, 1);
+  n = at_least(n, 1);
   plan.parallel = threads > 1 && m * k * n > kSerialWork;
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
 
-  const bool few = round_up(m, mr) * k * item <= caches.l2 / 2;
+  if (n <= nr && m >= 4 * mr && k * nr * item <= caches.l2 / 4) {
+    plan.path = RowsPath::kNarrow;
+    plan.depth = at_least(k, 1);
+    plan.column_block = plan.column_chunk = nr;
+    const Index tasks = plan.parallel ? 2 * kTasksPerThread * threads : 1;
+    plan.row_block = even_block(m, tasks, mr);
+    return plan;
+  }
+  const bool few = m <= n && round_up(m, mr) * k * item <= caches.l2 / 2;
   if (few && m <= kStreamRows && n >= 2 * nr && !transposed) {
     plan.path = RowsPath::kStream;
     plan.depth = kStreamDepth;
@@ -137,7 +148,8 @@ SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Cache
     row_blocks =
         std::max(row_blocks, std::min(ceil_div(wanted, column_blocks), ceil_div(m, 2 * mr)));
     if (row_blocks * column_blocks < wanted) {
-      column_blocks = std::min(ceil_div(wanted, row_blocks), ceil_div(n, 2 * nr));
+      column_blocks =
+          std::max(column_blocks, std::min(ceil_div(wanted, row_blocks), ceil_div(n, 2 * nr)));
     }
   }
   plan.row_block = even_block(m, row_blocks, mr);

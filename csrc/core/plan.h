@@ -21,6 +21,9 @@ struct MicroShape {
 };
 
 enum class RowsPath : std::uint8_t {
+  // B is a single panel, packed; A is read where it lies, once: packing it
+  // would serve that one panel only.
+  kNarrow,
   // All of A is packed and stays in cache; B is read once, where it lies.
   kStream,
   // All of A is packed and stays in cache; a task packs the columns of B it is

@@ -10,9 +10,11 @@
 
 namespace shared_dense {
 
-// One row of a rows product: where A's row is, and where C's goes.
+// Rows that follow each other in memory: n rows of A from `a`, whose results go
+// to n rows of C from `out`.
 template <class T>
-struct RowPair {
+struct Run {
+  Index rows;
   const T* a;
   OutputRow<T> out;
 };
@@ -23,8 +25,10 @@ struct RowsProduct {
   Index rows, depth, columns;
   const T* b;  // [depth, columns], or [columns, depth] if transposed
   bool transposed;
-  // Fills `pairs` with rows [first, first + count). Called from any thread.
-  std::function<void(Index first, Index count, RowPair<T>* pairs)> gather;
+  // Calls the visitor for the runs that rows [first, first + count) are made
+  // of, in order. Called from any thread.
+  std::function<void(Index first, Index count, const std::function<void(const Run<T>&)>& visit)>
+      runs;
 };
 
 template <class T>

@@ -26,19 +26,21 @@ struct Call {
 // The rows of one block, in the two lists that packing and multiplying want.
 template <class T>
 struct RowList {
-  std::vector<RowPair<T>> pairs;
   std::vector<const T*> a;
   std::vector<OutputRow<T>> out;
 
   void fill(const RowsProduct<T>& product, Index first, Index count) {
-    pairs.resize(count);
-    a.resize(count);
-    out.resize(count);
-    product.gather(first, count, pairs.data());
-    for (Index i = 0; i < count; ++i) {
-      a[i] = pairs[i].a;
-      out[i] = pairs[i].out;
-    }
+    a.clear();
+    out.clear();
+    product.runs(first, count, [&](const Run<T>& run) {
+      for (Index row = 0; row < run.rows; ++row) {
+        T* kept = run.out.pre_activation;
+        a.push_back(run.a + row * product.depth);
+        out.push_back({run.out.y + row * product.columns,
+                       kept == nullptr ? nullptr : kept + row * product.columns, run.out.bias,
+                       run.out.activation});
+      }
+    });
   }
 };
 
@@ -48,10 +50,10 @@ bool no_depth(const Call<T>& call) {
   T* zeros = call.allocate(call.product.columns);
   if (zeros == nullptr) return false;
   std::fill_n(zeros, call.product.columns, T(0));
-  for (Index row = 0; row < call.product.rows; ++row) {
-    RowPair<T> pair;
-    call.product.gather(row, 1, &pair);
-    call.kernels.finish_row(pair.out, 0, zeros, call.product.columns);
+  RowList<T> rows;
+  rows.fill(call.product, 0, call.product.rows);
+  for (const OutputRow<T>& out : rows.out) {
+    call.kernels.finish_row(out, 0, zeros, call.product.columns);
   }
   return true;
 }
@@ -90,6 +92,24 @@ void pack_a(const Call<T>& call, const T* const* rows, Index count, Index first,
 template <class T>
 Index a_stride(const Call<T>& call) {
   return call.kernels.rows * call.product.depth + kPanelSlack;
+}
+
+template <class T>
+bool narrow(const Call<T>& call) {
+  const Index m = call.product.rows, k = call.product.depth;
+  const Index tasks = ceil_div(m, call.plan.row_block);
+  T* b = call.allocate(k * call.kernels.columns);
+  if (b == nullptr) return false;
+  pack_b(call, 0, 0, k, b);
+
+  parallel_for(call.threads, tasks, [&](Index task, int) {
+    const Index first = task * call.plan.row_block;
+    const Index count = std::min(call.plan.row_block, m - first);
+    call.product.runs(first, count, [&](const Run<T>& run) {
+      call.kernels.multiply_in_place({run.rows, call.product.columns, k, run.a, b, run.out});
+    });
+  });
+  return true;
 }
 
 // Packs all rows whole; panels that different workers pack have room to run
@@ -274,6 +294,7 @@ bool rows_product(const Context& context, const KernelSet<T>& kernels,
   const Call<T> call{context, kernels, product, plan, plan.parallel ? context.threads : nullptr};
   if (product.depth == 0) return no_depth(call);
   switch (plan.path) {
+    case RowsPath::kNarrow: return narrow(call);
     case RowsPath::kStream: return stream_rows(call);
     case RowsPath::kFew: return few_rows(call);
     case RowsPath::kMany: return many_rows(call);

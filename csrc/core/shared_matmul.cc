@@ -67,8 +67,8 @@ bool sum_columns(const Context& context, const KernelSet<T>& kernels, Index unit
     const T* row_of[kRowChunk];
     for (Index first = 0; first < stack.rows(); first += kRowChunk) {
       const Index count = std::min(kRowChunk, stack.rows() - first);
-      stack.visit(first, count, [&](Index i, std::size_t segment, Index row) {
-        row_of[i] = dz[segment] + row * units;
+      stack.visit(first, count, [&](Index i, std::size_t segment, Index row, Index n) {
+        for (Index j = 0; j < n; ++j) row_of[i + j] = dz[segment] + (row + j) * units;
       });
       kernels.sum_rows(row_of, count, column, columns, part + column);
       for (Index c = column; c < column + columns; ++c) sum[c] += part[c];
@@ -89,14 +89,14 @@ bool forward(const Context& context, const Kernel<T>& kernel,
   product.columns = kernel.units;
   product.b = kernel.data;
   product.transposed = kernel.transposed;
-  product.gather = [&](Index first, Index count, RowPair<T>* pairs) {
-    stack.visit(first, count, [&](Index i, std::size_t s, Index row) {
+  product.runs = [&](Index first, Index count, const auto& visit) {
+    stack.visit(first, count, [&](Index, std::size_t s, Index row, Index n) {
       const ForwardSegment<T>& segment = segments[s];
       T* kept = segment.pre_activation;
-      pairs[i] = {
-          segment.x + row * kernel.in_features,
-          {segment.y + row * kernel.units, kept == nullptr ? nullptr : kept + row * kernel.units,
-           segment.bias, segment.activation}};
+      visit({n,
+             segment.x + row * kernel.in_features,
+             {segment.y + row * kernel.units, kept == nullptr ? nullptr : kept + row * kernel.units,
+              segment.bias, segment.activation}});
     });
   };
   return rows_product(context, kernels<T>(*context.isa), product);
@@ -126,10 +126,11 @@ bool backward(const Context& context, const Kernel<T>& kernel,
     product.columns = in_features;
     product.b = kernel.data;
     product.transposed = !kernel.transposed;
-    product.gather = [&](Index first, Index count, RowPair<T>* pairs) {
-      stack.visit(first, count, [&](Index i, std::size_t s, Index row) {
-        pairs[i] = {wanted_dz[s] + row * units,
-                    {wanted[s].dx + row * in_features, nullptr, nullptr, Activation::kLinear}};
+    product.runs = [&](Index first, Index count, const auto& visit) {
+      stack.visit(first, count, [&](Index, std::size_t s, Index row, Index n) {
+        visit({n,
+               wanted_dz[s] + row * units,
+               {wanted[s].dx + row * in_features, nullptr, nullptr, Activation::kLinear}});
       });
     };
     if (!rows_product(context, set, product)) return false;
@@ -145,9 +146,11 @@ bool backward(const Context& context, const Kernel<T>& kernel,
     product.gather = [&](Index first, Index count, const T** a, const T** b) {
       const T** x_rows = kernel.transposed ? b : a;
       const T** dz_rows = kernel.transposed ? a : b;
-      stack.visit(first, count, [&](Index i, std::size_t s, Index row) {
-        x_rows[i] = segments[s].x + row * in_features;
-        dz_rows[i] = dz[s] + row * units;
+      stack.visit(first, count, [&](Index i, std::size_t s, Index row, Index n) {
+        for (Index j = 0; j < n; ++j) {
+          x_rows[i + j] = segments[s].x + (row + j) * in_features;
+          dz_rows[i + j] = dz[s] + (row + j) * units;
+        }
       });
     };
     if (!sum_product(context, set, product)) return false;

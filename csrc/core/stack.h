@@ -18,16 +18,18 @@ class Stack {
 
   Index rows() const { return rows_; }
 
-  // Calls visit(i, segment, row) for the stacked rows first + i, i in
-  // [0, count), with `row` counted from the start of its segment.
+  // Cuts the stacked rows [first, first + count) into runs within one segment
+  // and calls visit(i, segment, row, n) for each: stacked rows first + i to
+  // first + i + n are rows `row` to row + n of that segment.
   template <class Visit>
   void visit(Index first, Index count, const Visit& visit) const {
     if (count == 0) return;
     std::size_t segment = std::upper_bound(ends_.begin(), ends_.end(), first) - ends_.begin();
-    Index start = segment == 0 ? 0 : ends_[segment - 1];
-    for (Index i = 0; i < count; ++i) {
-      while (first + i >= ends_[segment]) start = ends_[segment++];
-      visit(i, segment, first + i - start);
+    for (Index i = 0; i < count; ++segment) {
+      const Index start = segment == 0 ? 0 : ends_[segment - 1];
+      const Index n = std::min(ends_[segment] - first, count) - i;
+      if (n > 0) visit(i, segment, first + i - start, n);
+      i += n;
     }
   }
 

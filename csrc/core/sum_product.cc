@@ -21,18 +21,9 @@ void pack_columns(const KernelSet<T>& kernels, const T* const* rows, Index first
   }
 }
 
-}  // namespace
-
 template <class T>
-bool sum_product(const Context& context, const KernelSet<T>& kernels,
-                 const SumProduct<T>& product) {
+bool as_it_is(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product) {
   const Index m = product.rows, r = product.reduction, n = product.columns;
-  if (m == 0 || n == 0) return true;
-  if (r == 0) {
-    std::fill_n(product.c, m * n, T(0));
-    return true;
-  }
-
   const int mr = kernels.rows, nr = kernels.columns;
   const MicroShape micro{mr, nr, static_cast<int>(sizeof(T))};
   const SumPlan plan = plan_sum(m, r, n, micro, caches(),
@@ -84,6 +75,42 @@ bool sum_product(const Context& context, const KernelSet<T>& kernels,
     }
   });
   return true;
+}
+
+// C^T = B^T . A is the same sums: taken where C is narrower than it is high, so
+// that the long side lies along the vectors.
+template <class T>
+bool flipped(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product) {
+  SumProduct<T> other = product;
+  other.rows = product.columns;
+  other.columns = product.rows;
+  other.c = static_cast<T*>(context.scratch->allocate(product.rows * product.columns * sizeof(T)));
+  if (other.c == nullptr) return false;
+  other.gather = [&](Index first, Index count, const T** a, const T** b) {
+    product.gather(first, count, b, a);
+  };
+  if (!as_it_is(context, kernels, other)) return false;
+  for (Index row = 0; row < product.rows; ++row) {
+    for (Index column = 0; column < product.columns; ++column) {
+      product.c[row * product.columns + column] = other.c[column * product.rows + row];
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+template <class T>
+bool sum_product(const Context& context, const KernelSet<T>& kernels,
+                 const SumProduct<T>& product) {
+  const Index m = product.rows, n = product.columns;
+  if (m == 0 || n == 0) return true;
+  if (product.reduction == 0) {
+    std::fill_n(product.c, m * n, T(0));
+    return true;
+  }
+  const bool narrow = n < kernels.columns && m > n;
+  return narrow ? flipped(context, kernels, product) : as_it_is(context, kernels, product);
 }
 
 template bool sum_product(const Context&, const KernelSet<float>&, const SumProduct<float>&);

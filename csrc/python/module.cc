@@ -152,6 +152,9 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
   const auto bias = biases_of(biases, n, kernel.units);
   if (dys.size() != n || wants_dx.size() != n) fail("one dy and one wants_dx per input");
   if (!reference && saved.size() != n) fail("one saved value per input");
+  if (dbias_count < 0 || (dbias_count > 1 && static_cast<std::size_t>(dbias_count) != n)) {
+    fail("dbias_count must be 0, 1 or the number of inputs");
+  }
   std::vector<Array<T>> dxs, dbs;
   for (int i = 0; i < dbias_count; ++i) dbs.push_back(poisoned<T>({kernel.units}));
   Array<T> dw = poisoned<T>({w.shape(0), w.shape(1)});

@@ -15,19 +15,6 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// First index of a named input list: lists are flattened in order.
-struct Range {
-  int start = 0, end = 0;
-  int size() const { return end - start; }
-};
-
-absl::Status input_range(InferenceContext* c, const char* name, Range* range) {
-  std::vector<ShapeHandle> shapes;
-  TF_RETURN_IF_ERROR(c->input(name, &shapes));
-  range->end = range->start + static_cast<int>(shapes.size());
-  return absl::OkStatus();
-}
-
 // Checks the shapes both ops share and gives back the kernel's two sizes.
 absl::Status check_operands(InferenceContext* c, const char* op, const Attributes& attributes,
                             const std::vector<ShapeHandle>& inputs, ShapeHandle kernel,

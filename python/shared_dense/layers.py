@@ -49,6 +49,13 @@ def _is_wider(x: Any, kernel: Any) -> bool:
     return dtypes[0] != dtypes[1] and keras.backend.result_type(*dtypes) != dtypes[1]
 
 
+def _leave_to_keras(reason: str) -> None:
+    if keras.backend.backend() == "tensorflow":
+        from shared_dense import paths
+
+        paths.took_keras(reason)
+
+
 def _op_is_used() -> bool:
     if keras.backend.backend() != "tensorflow":
         return False
@@ -119,6 +126,7 @@ class SharedDense(keras.layers.Dense):
     def quantized_call(self, inputs: Any, training: bool | None = None) -> Any:
         """The call of a quantized layer: Keras's own, per input."""
         self._check_tensors(inputs)
+        _leave_to_keras(f"the layer is quantized ({self.quantization_mode})")
         call = super().quantized_call
         return keras.tree.map_structure(lambda x: call(x, training=training), inputs)
 
@@ -145,6 +153,7 @@ class SharedDense(keras.layers.Dense):
         xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in leaves]
         kernel = tf.convert_to_tensor(self.kernel)
         if any(isinstance(x, tf.SparseTensor) or _is_wider(x, kernel) for x in xs):
+            _leave_to_keras("an input is sparse, or of a wider dtype than the layer")
             return keras.tree.map_structure(super().call, inputs)
         # Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes
         # the stable form of the cross-entropy from them: fused, they would be gone and the loss

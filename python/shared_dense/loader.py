@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 _PACKAGE = Path(__file__).resolve().parent
 _REBUILD = (
-    "reinstall it against the TensorFlow that runs: "
-    "pip install --force-reinstall --no-deps --no-build-isolation shared-dense "
-    "(from a checkout: make build)"
+    "build it against the TensorFlow that runs: in a checkout of shared-dense, "
+    "pip install --force-reinstall --no-deps --no-build-isolation ."
 )
 
 

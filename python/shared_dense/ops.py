@@ -101,7 +101,7 @@ def _inputs(inputs: Any, dtype: tf.DType) -> list[tf.Tensor]:
     if not isinstance(inputs, (list, tuple)):
         raise TypeError(
             f"inputs must be a list or tuple of tensors, got {type(inputs).__name__}; for one "
-            "tensor pass [tensor]"
+            "tensor pass [tensor], for a dict list(inputs.values()), or use the layer SharedDense"
         )
     if not inputs:
         raise ValueError("inputs is empty; pass at least one tensor")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ OP_DTYPES = {"CPU": ("float32", "float64"), "GPU": ()}
 
 
 class Path(NamedTuple):
-    """A path taken: 'op' or 'fallback', and the reason for it."""
+    """A path taken: 'op', 'fallback', or 'keras' (Keras's own code), and the reason for it."""
 
     name: str
     reason: str
@@ -84,6 +85,17 @@ def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     return Path("op", f"{dtype} on {device}"), False
 
 
+def _callers_level() -> int:
+    """The stacklevel, for a warning of `choose`, of the first caller that is not library code."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("shared_dense", "keras", "tensorflow"):
+            break
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def choose(dtype: str, tensors: Sequence[tf.Tensor]) -> Path:
     """The path for a call on these tensors; remembered for status(), warned of once a reason."""
     global _last
@@ -95,9 +107,15 @@ def choose(dtype: str, tensors: Sequence[tf.Tensor]) -> Path:
             f"shared_dense runs plain TensorFlow ops: {path.reason}. Results agree; "
             "python -m shared_dense shows the state.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=_callers_level(),
         )
     return path
+
+
+def took_keras(reason: str) -> None:
+    """Remembers for status() that a layer left the computation to Keras, and why."""
+    global _last
+    _last = Path("keras", reason)
 
 
 def last() -> Path | None:

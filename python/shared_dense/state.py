@@ -24,7 +24,8 @@ class Status:
         cuda: whether CUDA kernels were built.
         compiler: that built the op library.
         dtypes: that the op computes, per device.
-        last_path: 'op' or 'fallback': what the latest call took; "" before the first.
+        last_path: what the latest call took: 'op', 'fallback', or 'keras' where a layer leaves the
+            computation to Keras's own code; "" before the first.
         last_reason: why.
     """
 
