@@ -22,9 +22,12 @@ def tensorflow_requirement():
         return "tensorflow>=2.18"
     for name in TENSORFLOWS:
         try:
-            major, minor = metadata.version(name).split(".")[:2]
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+        if name == "tf-nightly":
+            return f"{name}=={version}"
+        major, minor = version.split(".")[:2]
         return f"{name}>={major}.{minor},<{major}.{int(minor) + 1}"
     return "tensorflow>=2.21,<2.22"  # an sdist is made without one; a build stops in CMake
 
@@ -46,6 +49,8 @@ class CMakeBuild(build_ext):
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
         for old in (base / "shared_dense").glob("_ops_tf*.so"):
             old.unlink()  # of another TensorFlow: the build info below will not speak of it
+        # An isolated build leaves behind paths of an environment that is gone by the next.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), *generator]
             + [f"-DPython3_EXECUTABLE={sys.executable}", f"-DSHARED_DENSE_VERSION={version}"],

@@ -15,6 +15,7 @@ from shared_dense import _core
 LARGEST_MATRIX = 1 << 40
 SERIAL_WORK = 3 << 20
 PACKED_KERNEL = 8 << 20
+PARTIAL_SUMS, SMALL_SUM = 4 << 20, 64 << 10
 # MR, NR and item size of every micro-kernel there is (NR is two vectors), and one like none.
 MICROS = [
     (mr, 2 * vector // item, item)
@@ -35,11 +36,11 @@ def assume_possible(m, k, n):
 
 
 def plan_rows(m, k, n, *rest):
-    return _core.plan_rows(m, k, n, False, *rest)
+    return _core.plan_rows(m, k, n, m, False, *rest)
 
 
 def plan_rows_transposed(m, k, n, *rest):
-    return _core.plan_rows(m, k, n, True, *rest)
+    return _core.plan_rows(m, k, n, m, True, *rest)
 
 
 def fits(items, item, cache, fewest):
@@ -48,17 +49,24 @@ def fits(items, item, cache, fewest):
 
 
 @any_plan
-@given(st.tuples(sizes, sizes | st.just(0), sizes), st.booleans(), micros, caches, threads)
-@example((1, 1, 1), False, MICROS[0], a_laptop, 1)
-@example((1, 0, 1), False, MICROS[0], a_laptop, 2)
-@example((1, 0, 999), False, MICROS[0], a_laptop, 2)
-@example((1, 1, 1), False, MICROS[0], (0, 0), 256)
-@example((16, 99, 1 << 20), False, MICROS[0], a_laptop, 2)
-@example((4097, 1103, 2099), False, MICROS[0], a_laptop, 2)
-@example((1, 1 << 22, 3), True, MICROS[1], a_laptop, 16)
-def test_rows_blocks(sizes, transposed, micro, caches, threads):
+@given(
+    st.tuples(sizes, sizes | st.just(0), sizes),
+    sizes,
+    st.booleans(),
+    micros,
+    caches,
+    threads,
+)
+@example((1, 1, 1), 9, False, MICROS[0], a_laptop, 1)
+@example((1, 0, 1), 9, False, MICROS[0], a_laptop, 2)
+@example((1, 0, 999), 9, False, MICROS[0], a_laptop, 2)
+@example((1, 1, 1), 9, False, MICROS[0], (0, 0), 256)
+@example((16, 99, 1 << 20), 9, False, MICROS[0], a_laptop, 2)
+@example((4097, 1103, 2099), 9, False, MICROS[0], a_laptop, 2)
+@example((1, 1 << 22, 3), 9, True, MICROS[1], a_laptop, 16)
+def test_rows_blocks(sizes, run, transposed, micro, caches, threads):
     assume_possible(*sizes)
-    p = _core.plan_rows(*sizes, transposed, *micro, *caches, threads)
+    p = _core.plan_rows(*sizes, run, transposed, *micro, *caches, threads)
     (m, k, n), (mr, nr, item), (l1, l2) = sizes, micro, caches
     depth, rows, columns, chunk = (
         p[name] for name in ("depth", "row_block", "column_block", "column_chunk")
@@ -76,14 +84,17 @@ def test_rows_blocks(sizes, transposed, micro, caches, threads):
 
     if p["path"] == "narrow":
         assert n <= nr
+        assert run >= mr, "short inputs would each fill a tile alone"
         assert depth == max(k, 1)
         assert depth * nr * item <= l2, "the packed kernel leaves L2"
     else:
         assert fits(depth * mr, item, l1, 64 * mr), "a panel of rows leaves L1"
     if p["path"] in ("stream", "few"):
         assert rows >= m
+    if p["path"] == "few":
         assert rows * k * item <= l2, "the packed rows leave L2"
     if p["path"] == "stream":
+        assert m * k * item <= PACKED_KERNEL
         assert not transposed
         assert fits(m * columns, item, l2 / 2, m * nr), "the sums leave L2"
     if p["path"] == "many":
@@ -106,6 +117,13 @@ def test_sum_blocks(sizes, micro, caches, threads):
     (m, r, n), (mr, nr, item), (_, l2) = sizes, micro, caches
     depth = min(r, _core.row_chunk)
 
+    if p["batch"] > 0:
+        assert p["parallel"]
+        assert p["batch"] <= math.ceil(r / _core.row_chunk)
+        assert p["batch"] * m * n * item <= max(PARTIAL_SUMS, threads * SMALL_SUM)
+        assert p["row_block"] >= m
+        assert p["column_block"] >= n
+        return
     for block, size, unit in ((p["row_block"], m, mr), (p["column_block"], n, nr)):
         assert block >= 1
         assert block % unit == 0
@@ -166,4 +184,4 @@ def test_a_kernel_of_8_mib_is_packed_whole(micro):
 def test_all_paths_are_taken(size, transposed, path, micro):
     """By the sizes that the tests of the core use: else they would test less than they say."""
     server = (48 << 10, 2 << 20)
-    assert _core.plan_rows(*size, transposed, *micro, *server, 1)["path"] == path
+    assert _core.plan_rows(*size, size[0], transposed, *micro, *server, 1)["path"] == path

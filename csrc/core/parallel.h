@@ -24,7 +24,7 @@ class ThreadPool {
 // `worker` is below worker_count(pool, most items of a stage), and no two
 // calls running at once share it: an index for per-thread scratch.
 //
-// Helpers are scheduled once for all stages. The caller works too and never
+// `body` must not throw. Helpers are scheduled once for all stages. The caller works too and never
 // waits for a helper that has not started: one that starts late joins the
 // stage it finds, or finds nothing to do. (A sleeping pool takes ~100 us to
 // answer; a fixed split would wait for it.)

@@ -15,6 +15,11 @@ constexpr Index kSerialWork = Index{3} << 20;
 // enough that one chunk holds W whole up to 2 M float32 weights.
 constexpr Index kPackedBytes = Index{8} << 20;
 
+// A sum this small has too few blocks to deal to threads, and its partial sums
+// are cheap: 128 x 128 float32, and 4 MB of them at a time.
+constexpr Index kSmallSum = Index{64} << 10;
+constexpr Index kPartialBytes = Index{4} << 20;
+
 // Tasks per thread that a dynamic schedule needs to even out a slow core.
 constexpr Index kTasksPerThread = 4;
 
@@ -64,7 +69,7 @@ const char* rows_path_name(RowsPath path) {
   return "";
 }
 
-RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape& micro,
+RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const MicroShape& micro,
                    const Caches& caches, int threads) {
   RowsPlan plan{};
   m = at_least(m, 1);
@@ -72,7 +77,7 @@ RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape&
   plan.parallel = threads > 1 && m * k * n > kSerialWork;
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
 
-  if (n <= nr && m >= 4 * mr && k * nr * item <= caches.l2 / 4) {
+  if (n <= nr && m >= 4 * mr && run >= mr && k * nr * item <= caches.l2 / 4) {
     plan.path = RowsPath::kNarrow;
     plan.depth = at_least(k, 1);
     plan.column_block = plan.column_chunk = nr;
@@ -80,8 +85,8 @@ RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape&
     plan.row_block = even_block(m, tasks, mr);
     return plan;
   }
-  const bool few = m <= n && round_up(m, mr) * k * item <= caches.l2 / 2;
-  if (few && m <= kStreamRows && n >= 2 * nr && !transposed) {
+  const bool streams = m <= kStreamRows && m * k * item <= kPackedBytes;
+  if (streams && n >= 2 * nr && !transposed) {
     plan.path = RowsPath::kStream;
     plan.depth = kStreamDepth;
     plan.row_block = round_up(m, mr);
@@ -98,6 +103,7 @@ RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape&
   const Index most_depth = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
   plan.depth = even_block(k, ceil_div(k, most_depth), 1);
 
+  const bool few = m <= n && round_up(m, mr) * k * item <= caches.l2 / 2;
   plan.path = few ? RowsPath::kFew : RowsPath::kMany;
   if (few) {
     plan.row_block = round_up(m, mr);
@@ -133,8 +139,15 @@ SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Cache
                  int threads) {
   SumPlan plan{};
   plan.parallel = threads > 1 && m * r * n > kSerialWork;
+  const Index chunks = ceil_div(r, kRowChunk), c_bytes = m * n * micro.bytes_per_item;
+  if (plan.parallel && c_bytes <= kSmallSum && chunks >= 2 * threads) {
+    plan.batch = std::min(chunks, at_least(kPartialBytes / c_bytes, threads));
+    plan.row_block = round_up(m, micro.rows);
+    plan.column_block = round_up(n, micro.columns);
+    return plan;
+  }
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
-  const Index depth = std::min(at_least(r, 1), Index{256});
+  const Index depth = std::min(at_least(r, 1), kRowChunk);
 
   // Both packed blocks (row_block x depth, depth x column_block) stay in a
   // quarter of L2 each, beside the part of C they add to.

@@ -47,13 +47,17 @@ struct RowsPlan {
 
 // Two row lists in, one matrix out: C[m, n] = sum over r of A[r, m] * B[r, n].
 struct SumPlan {
+  // Chunks of rows made apart before they are added to C, in order; 0: every
+  // task owns a block of C and walks all rows.
+  Index batch;
   Index row_block;     // rows of C per task
   Index column_block;  // columns of C per task
   bool parallel;
 };
 
+// `run`: how many rows of A follow each other in memory, on average.
 // `transposed`: B is stored [n, k].
-RowsPlan plan_rows(Index m, Index k, Index n, bool transposed, const MicroShape& micro,
+RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const MicroShape& micro,
                    const Caches& caches, int threads);
 SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
                  int threads);

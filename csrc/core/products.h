@@ -23,7 +23,8 @@ struct Run {
 template <class T>
 struct RowsProduct {
   Index rows, depth, columns;
-  const T* b;  // [depth, columns], or [columns, depth] if transposed
+  Index segments;  // that the rows are made of
+  const T* b;      // [depth, columns], or [columns, depth] if transposed
   bool transposed;
   // Calls the visitor for the runs that rows [first, first + count) are made
   // of, in order. Called from any thread.

@@ -51,9 +51,12 @@ bool no_depth(const Call<T>& call) {
   if (zeros == nullptr) return false;
   std::fill_n(zeros, call.product.columns, T(0));
   RowList<T> rows;
-  rows.fill(call.product, 0, call.product.rows);
-  for (const OutputRow<T>& out : rows.out) {
-    call.kernels.finish_row(out, 0, zeros, call.product.columns);
+  constexpr Index step = 256;
+  for (Index first = 0; first < call.product.rows; first += step) {
+    rows.fill(call.product, first, std::min(step, call.product.rows - first));
+    for (const OutputRow<T>& out : rows.out) {
+      call.kernels.finish_row(out, 0, zeros, call.product.columns);
+    }
   }
   return true;
 }
@@ -289,8 +292,9 @@ bool rows_product(const Context& context, const KernelSet<T>& kernels,
   if (product.rows == 0 || product.columns == 0) return true;
   const int threads = context.threads == nullptr ? 1 : context.threads->threads();
   const MicroShape micro{kernels.rows, kernels.columns, static_cast<int>(sizeof(T))};
-  const RowsPlan plan = plan_rows(product.rows, product.depth, product.columns, product.transposed,
-                                  micro, caches(), threads);
+  const Index run = product.rows / std::max<Index>(product.segments, 1);
+  const RowsPlan plan = plan_rows(product.rows, product.depth, product.columns, run,
+                                  product.transposed, micro, caches(), threads);
   const Call<T> call{context, kernels, product, plan, plan.parallel ? context.threads : nullptr};
   if (product.depth == 0) return no_depth(call);
   switch (plan.path) {

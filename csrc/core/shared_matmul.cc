@@ -24,23 +24,33 @@ bool form_dz(const Context& context, const KernelSet<T>& kernels, Index units,
     memory = static_cast<T*>(context.scratch->allocate(rows * units * sizeof(T)));
     if (memory == nullptr) return false;
   }
+  // All segments are cut into pieces of one list: many short ones together are
+  // as much work as one long one.
+  struct Piece {
+    const BackwardSegment<T>* segment;
+    T* dz;
+    Index first, count;
+  };
+  std::vector<Piece> pieces;
   for (const BackwardSegment<T>& segment : segments) {
     if (segment.activation == Activation::kLinear) {
       dz->push_back(segment.dy);
       continue;
     }
-    T* to = memory;
-    dz->push_back(to);
+    dz->push_back(memory);
     const Index count = segment.rows * units;
-    const Index tasks = (count + kElementsPerTask - 1) / kElementsPerTask;
-    parallel_for(tasks < 4 ? nullptr : context.threads, tasks, [&](Index task, int) {
-      const Index first = task * kElementsPerTask;
-      const Index n = std::min(kElementsPerTask, count - first);
-      kernels.differentiate(segment.activation, segment.dy + first, segment.saved + first, n,
-                            to + first);
-    });
+    for (Index first = 0; first < count; first += kElementsPerTask) {
+      pieces.push_back({&segment, memory, first, std::min(kElementsPerTask, count - first)});
+    }
     memory += count;
   }
+  ThreadPool* threads = rows * units < 4 * kElementsPerTask ? nullptr : context.threads;
+  parallel_for(threads, static_cast<Index>(pieces.size()), [&](Index item, int) {
+    const Piece& piece = pieces[item];
+    const BackwardSegment<T>& segment = *piece.segment;
+    kernels.differentiate(segment.activation, segment.dy + piece.first, segment.saved + piece.first,
+                          piece.count, piece.dz + piece.first);
+  });
   return true;
 }
 
@@ -85,6 +95,7 @@ bool forward(const Context& context, const Kernel<T>& kernel,
   const Stack stack(segments);
   RowsProduct<T> product;
   product.rows = stack.rows();
+  product.segments = static_cast<Index>(segments.size());
   product.depth = kernel.in_features;
   product.columns = kernel.units;
   product.b = kernel.data;
@@ -122,6 +133,7 @@ bool backward(const Context& context, const Kernel<T>& kernel,
     const Stack stack(wanted);
     RowsProduct<T> product;
     product.rows = stack.rows();
+    product.segments = static_cast<Index>(wanted.size());
     product.depth = units;
     product.columns = in_features;
     product.b = kernel.data;

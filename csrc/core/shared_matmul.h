@@ -29,12 +29,6 @@
 
 namespace shared_dense {
 
-// Rows per partial sum of dW and db. Part of the numerical contract (another
-// value gives other bits), so it is no tuning knob: long enough that adding a
-// chunk to dW is cheap beside making it, short enough that the error of a
-// float32 sum over n rows grows with 256 + n/256 rather than n.
-inline constexpr Index kRowChunk = 256;
-
 // Scratch memory. allocate() returns 64-byte aligned memory, valid until the
 // Scratch is destroyed, or nullptr; it is called by the calling thread only.
 class Scratch {

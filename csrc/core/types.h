@@ -7,6 +7,12 @@ namespace shared_dense {
 
 using Index = std::int64_t;
 
+// Rows per partial sum of dW and db. Part of the numerical contract (another
+// value gives other bits), so it is no tuning knob: long enough that adding a
+// chunk to dW is cheap beside making it, short enough that the error of a
+// float32 sum over n rows grows with 256 + n/256 rather than n.
+inline constexpr Index kRowChunk = 256;
+
 // The epilogues a tile can get before it is stored. leaky_relu has slope 0.2
 // and elu has alpha 1: Keras's and TensorFlow's defaults.
 enum class Activation : std::uint8_t {

@@ -23,6 +23,7 @@ struct Operands {
   const Tensor* kernel_tensor;
   Kernel<T> kernel;
   std::vector<Index> rows;
+  std::vector<TensorShape> output_shapes;
   std::vector<Activation> activations;
 
   absl::Status read(OpKernelContext* ctx, const char* op, const Attributes& attributes) {
@@ -50,6 +51,10 @@ struct Operands {
                                    kernel.in_features, transposed));
       }
       rows.push_back(row_count(input));
+      TensorShape output = input;
+      // Fails, where set_dim would abort, when the sizes multiply past int64.
+      TF_RETURN_IF_ERROR(output.SetDimWithStatus(output.dims() - 1, kernel.units));
+      output_shapes.push_back(output);
     }
     for (int i = 0; i < biases.size(); ++i) {
       if (biases[i].dims() != 1 || biases[i].dim_size(0) != kernel.units) {
@@ -65,12 +70,6 @@ struct Operands {
     Index rows = 1;
     for (int axis = 0; axis + 1 < shape.dims(); ++axis) rows *= shape.dim_size(axis);
     return rows;
-  }
-
-  TensorShape output_shape(int i) const {
-    TensorShape shape = inputs[i].shape();
-    shape.set_dim(shape.dims() - 1, kernel.units);
-    return shape;
   }
 
   const T* bias(int i) const {
@@ -101,9 +100,9 @@ class SharedMatMulOp : public OpKernel {
     std::vector<ForwardSegment<T>> segments(n);
     for (int i = 0; i < n; ++i) {
       Tensor *y = nullptr, *z = nullptr;
-      OP_REQUIRES_OK(ctx, outputs.allocate(i, operands.output_shape(i), &y));
+      OP_REQUIRES_OK(ctx, outputs.allocate(i, operands.output_shapes[i], &y));
       if (kept_ != 0) {
-        OP_REQUIRES_OK(ctx, pre_activations.allocate(i, operands.output_shape(i), &z));
+        OP_REQUIRES_OK(ctx, pre_activations.allocate(i, operands.output_shapes[i], &z));
       }
       segments[i] = {operands.rows[i],    operands.inputs[i].template flat<T>().data(),
                      y->flat<T>().data(), z == nullptr ? nullptr : z->flat<T>().data(),
@@ -185,7 +184,7 @@ class SharedMatMulGradOp : public OpKernel {
  private:
   static absl::Status check_like_output(const Operands<T>& operands, const char* name, int i,
                                         const TensorShape& shape) {
-    const TensorShape wanted = operands.output_shape(i);
+    const TensorShape& wanted = operands.output_shapes[i];
     if (shape == wanted) return absl::OkStatus();
     return invalid("SharedMatMulGrad: ", name, "[", i, "] has shape ", shape.DebugString(),
                    ", wanted the shape of output ", i, ": ", wanted.DebugString());

@@ -8,9 +8,12 @@ import json
 import os
 import re
 import struct
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+
+from shared_dense._version import __version__
 
 _PACKAGE = Path(__file__).resolve().parent
 _REBUILD = (
@@ -50,11 +53,10 @@ def minor(version: str) -> str:
 @functools.cache
 def core() -> ModuleType | None:
     """The pybind11 module over the core, or None where it is missing or does not load."""
-    if not all(_whole(path) for path in _PACKAGE.glob("_core*.so")):
-        return None
+    path = _PACKAGE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     try:
-        return importlib.import_module("shared_dense._core")
-    except ImportError:
+        return importlib.import_module("shared_dense._core") if _whole(path) else None
+    except (ImportError, OSError):
         return None
 
 
@@ -108,6 +110,11 @@ def load() -> Library:
         return _no(
             f"_build_info.json is missing or unreadable, so what {path.name} was built for "
             f"is unknown; {_REBUILD}"
+        )
+    if build_info().get("version") != __version__:
+        return _no(
+            f"the op library is of shared-dense {build_info().get('version')}, but the Python "
+            f"package is {__version__}; {_REBUILD}"
         )
     built = minor(built) if path in files else files[0].stem.removeprefix("_ops_tf")
     if built != running:

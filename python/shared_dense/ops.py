@@ -25,6 +25,10 @@ def shared_matmul(
     one accumulated kernel gradient. A row of a result has the same bits whatever other rows or
     inputs share the call (on the op path).
 
+    An output that a loss does not use takes part in the op's gradient with zeros: its input's
+    gradient is zeros, where plain reuse gives None, and a NaN or infinity in that input reaches the
+    kernel's gradient as NaN.
+
     Args:
         inputs: list or tuple of tensors `[..., in_features]`, each of any rank >= 1 and any number
             of rows, 0 included, in the dtype of the kernel.
