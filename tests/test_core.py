@@ -166,6 +166,11 @@ SIZES = [
     ((100, 157), 7, 9),
     ((255, 1, 256, 0, 2), 3, 41),
     ((700, 331), 10, 6),
+    # A kernel of one panel under long inputs, and under short ones.
+    ((300, 1, 75), 67, 3),
+    ((1,) * 130, 67, 5),
+    # A sum small enough to be dealt to threads by chunks of rows.
+    ((900, 0, 700), 61, 37),
 ]
 EMPTY = [
     ((0,), 4, 3),

@@ -111,12 +111,13 @@ def test_an_element_has_its_bits_beside_any_other_columns(dtype, isa, rng):
 @every_isa
 @every_dtype
 @pytest.mark.parametrize("transpose", [False, True])
-def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, transpose, rng):
+@pytest.mark.parametrize("units", [450, 100], ids=["dealt by blocks", "dealt by chunks"])
+def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, transpose, units, rng):
     """The same call on any number of threads, any number of times, its rows in any inputs."""
-    kernel = normal(rng, dtype, 40, 450)
+    kernel = normal(rng, dtype, 40, units)
     kernel = kernel.T.copy() if transpose else kernel
-    x, dy, saved = (normal(rng, dtype, 700, n) for n in (40, 450, 450))
-    bias = np.zeros(450, dtype)
+    x, dy, saved = (normal(rng, dtype, 1100, n) for n in (40, units, units))
+    bias = np.zeros(units, dtype)
 
     def gradients(cuts, threads):
         parts = [np.split(a, cuts) for a in (x, dy, saved)]
@@ -127,7 +128,7 @@ def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, trans
         return grads["dkernel"], grads["dbias"][0]
 
     expected = gradients([], 1)
-    for cuts in ([], [1], [255, 256, 257, 257, 512], sorted(rng.integers(0, 701, 20))):
+    for cuts in ([], [1], [255, 256, 257, 257, 512], sorted(rng.integers(0, 1101, 20))):
         for threads in (1, 2, 2, 3):
             for got, want in zip(gradients(cuts, threads), expected, strict=True):
                 assert_bits(got, want)

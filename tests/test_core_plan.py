@@ -179,9 +179,25 @@ def test_a_kernel_of_8_mib_is_packed_whole(micro):
         ((64, 300, 257), False, "few"),
         ((31, 20011, 130), False, "many"),
         ((31, 20011, 130), True, "many"),
+        ((16, 60_000, 1000), False, "stream"),
+        ((376, 67, 3), False, "narrow"),
     ],
 )
 def test_all_paths_are_taken(size, transposed, path, micro):
     """By the sizes that the tests of the core use: else they would test less than they say."""
     server = (48 << 10, 2 << 20)
     assert _core.plan_rows(*size, size[0], transposed, *micro, *server, 1)["path"] == path
+
+
+def test_short_inputs_share_tiles():
+    server = (48 << 10, 2 << 20)
+    for run, path in ((1, "many"), (13, "many"), (14, "narrow")):
+        assert _core.plan_rows(256, 512, 32, run, False, 14, 32, 4, *server, 1)["path"] == path
+
+
+def test_small_sums_are_dealt_by_chunks():
+    server = (48 << 10, 2 << 20)
+    micro = (14, 32, 4)
+    assert _core.plan_sum(61, 1600, 37, *micro, *server, 2)["batch"] > 0
+    assert _core.plan_sum(61, 1600, 37, *micro, *server, 1)["batch"] == 0
+    assert _core.plan_sum(1024, 1600, 1024, *micro, *server, 2)["batch"] == 0

@@ -307,3 +307,11 @@ def test_the_ops_refuse_other_dtypes(path, still_right):
 def test_an_unknown_attribute_of_the_package():
     with pytest.raises(AttributeError, match="has no attribute 'shared_matmuls'"):
         sd.shared_matmuls  # noqa: B018
+
+
+@pytest.mark.parametrize("path", ["op"], indirect=True)
+def test_sizes_that_multiply_past_int64(path, run, still_right):
+    """TensorFlow's own matmul aborts the process here, so there is no fallback to try."""
+    x, kernel = tf.zeros([2**40, 0]), tf.zeros([0, 2**30])
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+        run(lambda: sd.shared_matmul([x], kernel))()

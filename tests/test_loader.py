@@ -47,6 +47,11 @@ def built_for_another(package):
     write(INFO, json.dumps(info | {"tensorflow": f"{OTHER}.0"}))(package)
 
 
+def of_another_release(package):
+    info = json.loads((package / INFO).read_text())
+    write(INFO, json.dumps(info | {"version": "0.0.1"}))(package)
+
+
 def truncate(size):
     def change(package):
         (package / OPS).write_bytes((package / OPS).read_bytes()[:size])
@@ -73,6 +78,11 @@ CASES = {
         {},
         [f"built for TensorFlow {OTHER}", f"TensorFlow {RUNNING} is running", REINSTALL]
         + [f"tensorflow=={OTHER}.*"],
+    ),
+    "library of another release": (
+        of_another_release,
+        {},
+        ["of shared-dense 0.0.1", REINSTALL],
     ),
     "garbage": (write(OPS, "no ELF file\n" * 1000), {}, [OPS, "did not load", REINSTALL]),
     "empty": (write(OPS, ""), {}, [OPS, "did not load", REINSTALL]),
