@@ -170,7 +170,7 @@ SIZES = [
     ((300, 1, 75), 67, 3),
     ((1,) * 130, 67, 5),
     # A sum small enough to be dealt to threads by chunks of rows.
-    ((900, 0, 700), 61, 37),
+    ((4000, 0, 1700), 61, 37),
 ]
 EMPTY = [
     ((0,), 4, 3),
@@ -180,12 +180,12 @@ EMPTY = [
     ((4,), 0, 0),
     ((0,), 0, 0),
 ]
-# Long enough for a second thread to be asked: more than 3 M multiply-adds.
+# Long enough for a second thread to be asked: more than 12 M multiply-adds.
 PARALLEL = [
-    ((200, 1, 0, 99), 40, 450),
-    ((1, 63), 300, 257),
-    ((900, 500), 53, 47),
-    ((3, 2), 400, 2003),
+    ((200, 1, 0, 599), 40, 450),
+    ((1, 63), 450, 457),
+    ((4000, 1500), 53, 47),
+    ((3, 4), 900, 2003),
 ]
 # The plan has three paths. Few rows (up to 16) that stream past a kernel as it is stored, ...
 STREAM = [

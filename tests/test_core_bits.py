@@ -13,8 +13,8 @@ NAMES = _core.activations()
 ISAS = _core.supported_isas()
 # The baseline has no fused multiply-add: it rounds twice, and has bits of its own.
 FUSED = [isa for isa in ISAS if isa != "generic"]
-# With 64 rows, above the 3 M multiply-adds where a second thread is asked.
-K, U = 300, 257
+# With 64 rows, above the 12 M multiply-adds where a second thread is asked.
+K, U = 450, 457
 # More than one block of the reduction, which is up to 2560 long for an L1 cache of 64 KiB.
 LONG = 2803
 # 64 rows of this are more than half of an L2 cache of 4 MiB: another path than one row takes.
@@ -116,7 +116,7 @@ def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, trans
     """The same call on any number of threads, any number of times, its rows in any inputs."""
     kernel = normal(rng, dtype, 40, units)
     kernel = kernel.T.copy() if transpose else kernel
-    x, dy, saved = (normal(rng, dtype, 1100, n) for n in (40, units, units))
+    x, dy, saved = (normal(rng, dtype, 3300, n) for n in (40, units, units))
     bias = np.zeros(units, dtype)
 
     def gradients(cuts, threads):
@@ -128,7 +128,7 @@ def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, trans
         return grads["dkernel"], grads["dbias"][0]
 
     expected = gradients([], 1)
-    for cuts in ([], [1], [255, 256, 257, 257, 512], sorted(rng.integers(0, 1101, 20))):
+    for cuts in ([], [1], [255, 256, 257, 257, 512], sorted(rng.integers(0, 3301, 20))):
         for threads in (1, 2, 2, 3):
             for got, want in zip(gradients(cuts, threads), expected, strict=True):
                 assert_bits(got, want)

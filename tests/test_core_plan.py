@@ -13,7 +13,7 @@ from shared_dense import _core
 # Calls with no rows or no columns never reach the plan. The product of the sizes fits an int64 for
 # any three matrices that fit a memory of 4 TiB.
 LARGEST_MATRIX = 1 << 40
-SERIAL_WORK = 3 << 20
+SERIAL_WORK = 12 << 20
 PACKED_KERNEL = 8 << 20
 PARTIAL_SUMS, SMALL_SUM = 4 << 20, 64 << 10
 # MR, NR and item size of every micro-kernel there is (NR is two vectors), and one like none.
@@ -152,7 +152,7 @@ def test_every_thread_gets_a_task(plan, micro, threads, size):
 
 @pytest.mark.parametrize("micro", MICROS[:6], ids=str)
 def test_parallel_from_the_threshold_on(micro):
-    at, above = (3 << 10, 1 << 5, 1 << 5), ((3 << 10) + 1, 1 << 5, 1 << 5)
+    at, above = (12 << 10, 1 << 5, 1 << 5), ((12 << 10) + 1, 1 << 5, 1 << 5)
     assert math.prod(at) == SERIAL_WORK
     for plan in (plan_rows, plan_rows_transposed, _core.plan_sum):
         assert not plan(*at, *micro, *a_laptop, 2)["parallel"]
@@ -198,6 +198,6 @@ def test_short_inputs_share_tiles():
 def test_small_sums_are_dealt_by_chunks():
     server = (48 << 10, 2 << 20)
     micro = (14, 32, 4)
-    assert _core.plan_sum(61, 1600, 37, *micro, *server, 2)["batch"] > 0
-    assert _core.plan_sum(61, 1600, 37, *micro, *server, 1)["batch"] == 0
+    assert _core.plan_sum(61, 5700, 37, *micro, *server, 2)["batch"] > 0
+    assert _core.plan_sum(61, 5700, 37, *micro, *server, 1)["batch"] == 0
     assert _core.plan_sum(1024, 1600, 1024, *micro, *server, 2)["batch"] == 0

@@ -7,9 +7,11 @@
 namespace shared_dense {
 namespace {
 
-// Below this many multiply-adds a call stays on its own thread: about 80 us on
-// one core at 40 G multiply-adds/s, where waking a sleeping pool starts to pay.
-constexpr Index kSerialWork = Index{3} << 20;
+// Below this many multiply-adds a call stays on its own thread: 130 us on one
+// core with AVX-512. Waking a sleeping thread costs the caller 25 us and is
+// answered after 30 to 80 (measured in TensorFlow's pool on a virtual machine);
+// calls of 100 us took 110 with a helper, of 150 us 175, of 1130 us 655.
+constexpr Index kSerialWork = Index{12} << 20;
 
 // Packed W kept at a time. Bounds the scratch memory for any W, and is large
 // enough that one chunk holds W whole up to 2 M float32 weights.
