@@ -20,8 +20,9 @@ for sanitizers in address,undefined thread; do
     thread) runtime=libtsan.so tests="tests/test_core_bits.py" ;;
     *) runtime=libasan.so tests="tests/test_core.py tests/test_core_shapes.py tests/test_core_bits.py" ;;
   esac
+  # --capture=sys: a sanitizer writes to the descriptor, and then ends the process.
   # shellcheck disable=SC2086
   LD_PRELOAD=$(g++ -print-file-name=$runtime) ASAN_OPTIONS=detect_leaks=0 \
     TSAN_OPTIONS=ignore_noninstrumented_modules=1 PYTHONPATH="$package" \
-    "$python" -m pytest -p no:cacheprovider $tests
+    "$python" -m pytest -p no:cacheprovider --capture=sys $tests
 done

@@ -25,12 +25,13 @@ constexpr Index kPartialBytes = Index{4} << 20;
 // Tasks per thread that a dynamic schedule needs to even out a slow core.
 constexpr Index kTasksPerThread = 4;
 
-// Up to this many rows B is read where it lies: packing it costs what a pass
-// of about this many rows costs.
+// Up to this many rows B is read where it lies: packing it would cost as much
+// as multiplying. Chosen, not tuned: the break-even was not searched for.
 constexpr Index kStreamRows = 16;
 
-// Rows of B per pass over a stripe: that many streams are what the hardware
-// prefetchers follow, and the sums are loaded and stored once per pass.
+// Rows of B per pass over a stripe: enough that loading and storing the sums
+// once per pass is cheap, few enough streams for hardware prefetchers to
+// follow. Chosen, not tuned.
 constexpr Index kStreamDepth = 16;
 
 constexpr Index kDefaultL1 = Index{32} << 10;
