@@ -125,3 +125,13 @@ def test_bits_do_not_depend_on_the_place_in_a_row(name, dtype):
     column = np.array([[1.0]], dtype)
     along = _core.forward([column], (one * z).astype(dtype), activations=[name])[0][0][0]
     np.testing.assert_array_equal(along, run(name, z))
+
+
+@pytest.mark.parametrize("isa", _core.supported_isas())
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh"])
+def test_slopes_of_huge_values_are_0_and_1(name, dtype, isa):
+    """z^2 and z^3 overflow long before z does; the slope has reached its limit before that."""
+    huge = np.array([1000, 1e20, np.finfo(dtype).max], dtype)
+    np.testing.assert_array_equal(slope(name, huge, isa), np.ones(3, dtype))
+    np.testing.assert_array_equal(slope(name, -huge, isa), np.zeros(3, dtype))
