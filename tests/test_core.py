@@ -166,9 +166,13 @@ SIZES = [
     ((100, 157), 7, 9),
     ((255, 1, 256, 0, 2), 3, 41),
     ((700, 331), 10, 6),
-    # A kernel of one panel under long inputs, and under short ones.
+    # A kernel of a few columns, of one panel and of several under long inputs; under short ones.
     ((300, 1, 75), 67, 3),
+    ((300, 1, 75), 67, 21),
+    ((301, 75), 129, 101),
     ((1,) * 130, 67, 5),
+    # Shallow: inputs are read where they lie.
+    ((133, 70), 12, 301),
     # A sum small enough to be dealt to threads by chunks of rows.
     ((4000, 0, 1700), 61, 37),
 ]
@@ -180,25 +184,28 @@ EMPTY = [
     ((4,), 0, 0),
     ((0,), 0, 0),
 ]
-# Long enough for a second thread to be asked: more than 12 M multiply-adds.
+# Long enough for a second thread to be asked: more than 5 M multiply-adds.
 PARALLEL = [
     ((200, 1, 0, 599), 40, 450),
     ((1, 63), 450, 457),
     ((4000, 1500), 53, 47),
     ((3, 4), 900, 2003),
 ]
-# The plan has three paths. Few rows (up to 16) that stream past a kernel as it is stored, ...
+# Up to 16 rows stream past a kernel as it is stored.
 STREAM = [
     ((1,), 5, 64),
     ((2, 0, 1), 33, 67),
     ((9, 7), 11, 20011),
     ((15,), 20011, 11),
 ]
-# ... few rows that fit a cache, as most of the above, and many rows, which do not fit half of an L2
-# cache of 4 MiB. The last two have a kernel that is packed in chunks, being larger than 8 MiB.
+# Rows dealt to tasks (two columns of panels), then columns dealt to tasks: blocks of rows that meet
+# a kernel kept packed (the next two), that pack one too large to keep, and a single block of deep
+# rows or of a wide kernel.
 MANY_ROWS = [
-    ((1500, 0, 700), 307, 37),
+    ((1500, 0, 700), 384, 37),
+    ((500, 0, 300), 600, 301),
     ((1501, 700), 37, 307),
+    ((130,), 9001, 130),
     ((17, 0, 14), 20011, 130),
     ((17, 14), 130, 20011),
 ]

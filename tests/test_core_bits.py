@@ -13,7 +13,7 @@ NAMES = _core.activations()
 ISAS = _core.supported_isas()
 # The baseline has no fused multiply-add: it rounds twice, and has bits of its own.
 FUSED = [isa for isa in ISAS if isa != "generic"]
-# With 64 rows, above the 12 M multiply-adds where a second thread is asked.
+# With 64 rows, above the 5 M multiply-adds where a second thread is asked.
 K, U = 450, 457
 # More than one block of the reduction, which is up to 2560 long for an L1 cache of 64 KiB.
 LONG = 2803

@@ -30,28 +30,33 @@ enum class Accumulate : std::uint8_t {
 template <class T>
 struct Block {
   Index rows, columns, depth;
-  const T* a;               // panels of MR rows, each [depth][MR]
-  const T* b;               // panels of NR columns, each [depth][NR] if packed
-  Index a_stride;           // items from one panel of A to the next
-  Index b_stride;           // likewise of B
-  Index b_step;             // items from one k to the next in B: NR if packed
+  const T* a;      // panels of MR rows, each [depth][MR]
+  T* b;            // panels of NR columns, each [depth][NR]
+  Index a_stride;  // items from one panel of A to the next
+  Index b_stride;  // likewise of B
+  // Where B lies unpacked, [depth, b_step]; nullptr: `b` is packed. The first
+  // panel of A reads it there and packs it into `b` on the way: the copy costs
+  // nothing beside the arithmetic. Whole panels only.
+  const T* b_source;
+  Index b_step;
   const OutputRow<T>* out;  // one per row
   Index column;             // first column of C, an offset into y, pre_activation and bias
   Accumulate accumulate;
   bool finish;  // last block of the chain: apply the epilogue
 };
 
-// All of some rows of C, no wider than one panel of B, with A read where it
-// lies. Rows of A follow each other, and so do rows of C.
+// All of some rows of C, with A read where it lies. Rows of A follow each
+// other, and so do rows of C.
 template <class T>
 struct InPlaceBlock {
   Index rows, columns, depth;
-  const T* a;        // [rows, depth]
-  const T* b;        // one panel, [depth][NR]
+  const T* a;  // [rows, depth]
+  const T*
+      b;  // panels one after the other, each [depth][NR]; to flip: B^T as a panel of A, [depth][MR]
   OutputRow<T> out;  // of the first row
 };
 
-// A few k of some rows of C, with B read where it lies: sum (+)= A . B.
+// All k of some rows of C, with B read once, where it lies.
 template <class T>
 struct StreamBlock {
   Index rows, columns, depth;  // columns: a multiple of `lanes`
@@ -59,8 +64,7 @@ struct StreamBlock {
   Index a_stride;
   const T* b;  // [depth, b_step]
   Index b_step;
-  bool from_zero;
-  T* sum;  // [rows, sum_step]
+  T* sum;  // [rows, sum_step] receives A . B
   Index sum_step;
 };
 
@@ -78,11 +82,16 @@ struct KernelSet {
   // May write up to kPanelSlack items past the panel.
   void (*pack_transposed)(const T* const* source, int count, int width, Index first, Index depth,
                           T* panel);
-  // panel[k][c] = source[k][first + c] for c < count, 0 for count <= c < width.
-  void (*pack_straight)(const T* const* source, int count, int width, Index first, Index depth,
-                        T* panel);
+  // Columns [first, first + count) of `depth` rows as panels of `width`, each
+  // [depth][width], `stride` items apart: what is left of the last panel is 0.
+  // `readable`: items from source[k] + first on that belong to the row, at
+  // least `count`. May write up to kPanelSlack items past every panel.
+  void (*pack_straight)(const T* const* source, Index count, int width, Index first, Index readable,
+                        Index depth, T* panels, Index stride);
   void (*multiply)(const Block<T>& block);
   void (*multiply_in_place)(const InPlaceBlock<T>& block);
+  // The same with the lanes along the rows, for B of no more than MR columns.
+  void (*multiply_flipped)(const InPlaceBlock<T>& block);
   void (*stream)(const StreamBlock<T>& block);
   // The epilogue alone: y = f(z + bias) for columns [first, first + count) of one row.
   void (*finish_row)(const OutputRow<T>& out, Index first, const T* z, Index count);

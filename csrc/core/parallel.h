@@ -14,6 +14,8 @@ class ThreadPool {
   virtual ~ThreadPool() = default;
   // Threads that may work at once, the calling one included.
   virtual int threads() const = 0;
+  // Whether its threads are likely to answer at once, not to be woken first.
+  virtual bool awake() const = 0;
   // Runs `task` some time later, on some thread. Must not block.
   virtual void schedule(std::function<void()> task) = 0;
 };

@@ -7,15 +7,18 @@
 namespace shared_dense {
 namespace {
 
-// Below this many multiply-adds a call stays on its own thread: 130 us on one
-// core with AVX-512. Waking a sleeping thread costs the caller 25 us and is
-// answered after 30 to 80 (measured in TensorFlow's pool on a virtual machine);
-// calls of 100 us took 110 with a helper, of 150 us 175, of 1130 us 655.
-constexpr Index kSerialWork = Index{12} << 20;
+// Reading an item of a large B costs as much as this many multiply-adds.
+constexpr Index kReadCost = 4;
 
-// Packed W kept at a time. Bounds the scratch memory for any W, and is large
-// enough that one chunk holds W whole up to 2 M float32 weights.
-constexpr Index kPackedBytes = Index{8} << 20;
+// Packed operand kept at a time. Bounds the scratch memory for any shape, and
+// more is slower: memory that the allocator has to ask the system for anew costs
+// 0.25 us a page (8 MB for 2 x 1024 rows of 1024: 10 % of the call). A block of
+// rows is allowed more where it would be too few rows to share a panel of B.
+constexpr Index kPackedBytes = Index{3} << 19;
+constexpr Index kMostPackedBytes = Index{8} << 20;
+
+// Up to this size B stays packed while blocks of rows pass.
+constexpr Index kKeptBytes = Index{4} << 20;
 
 // A sum this small has too few blocks to deal to threads, and its partial sums
 // are cheap: 128 x 128 float32, and 4 MB of them at a time.
@@ -29,10 +32,18 @@ constexpr Index kTasksPerThread = 4;
 // as multiplying. Chosen, not tuned: the break-even was not searched for.
 constexpr Index kStreamRows = 16;
 
-// Rows of B per pass over a stripe: enough that loading and storing the sums
-// once per pass is cheap, few enough streams for hardware prefetchers to
-// follow. Chosen, not tuned.
-constexpr Index kStreamDepth = 16;
+// k per block where B is packed by transposition: the block of B and the panel
+// of A it meets then stay in L1. With more rows to share it, C counts more.
+constexpr Index kTransposedDepth = 128;
+constexpr Index kTransposedDepthManyRows = 256;
+
+// Packing A costs about half a cycle an item: beside a depth this small, or
+// without this many panels of B to share it, too much.
+constexpr Index kShallowDepth = 64;
+constexpr Index kPackingPays = 8;
+
+// Depths are whole vectors: what is left over is packed item by item.
+constexpr Index kDepthUnit = 16;
 
 constexpr Index kDefaultL1 = Index{32} << 10;
 constexpr Index kDefaultL2 = Index{1} << 20;
@@ -64,34 +75,41 @@ Caches caches() {
 
 const char* rows_path_name(RowsPath path) {
   switch (path) {
-    case RowsPath::kNarrow: return "narrow";
+    case RowsPath::kInPlace: return "in_place";
+    case RowsPath::kFlipped: return "flipped";
     case RowsPath::kStream: return "stream";
-    case RowsPath::kFew: return "few";
-    case RowsPath::kMany: return "many";
+    case RowsPath::kByColumns: return "by_columns";
+    case RowsPath::kByRows: return "by_rows";
   }
   return "";
 }
 
 RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const MicroShape& micro,
-                   const Caches& caches, int threads) {
+                   const Caches& caches, const Workers& workers) {
   RowsPlan plan{};
   m = at_least(m, 1);
   n = at_least(n, 1);
-  plan.parallel = threads > 1 && m * k * n > kSerialWork;
+  const int threads = workers.threads;
+  plan.parallel = threads > 1 && std::max(m, kReadCost) * k * n > workers.worth;
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
 
-  if (n <= nr && m >= 4 * mr && run >= mr && k * nr * item <= caches.l2 / 4) {
-    plan.path = RowsPath::kNarrow;
+  // Rows of A a multiple of half a KiB apart would displace each other in L1.
+  const bool apart = k * item % 512 != 0;
+  const bool reads_in_place =
+      n <= nr || k <= kShallowDepth || (apart && run >= 4 * mr && n <= kPackingPays * nr);
+  if (m >= 4 * mr && run >= mr && reads_in_place && k * round_up(n, nr) * item <= caches.l2 / 2) {
+    const bool flips = n <= std::min<Index>(micro.lanes / 2, mr);
+    plan.path = flips ? RowsPath::kFlipped : RowsPath::kInPlace;
     plan.depth = at_least(k, 1);
-    plan.column_block = plan.column_chunk = nr;
+    plan.column_block = plan.column_chunk = round_up(n, nr);
     const Index tasks = plan.parallel ? 2 * kTasksPerThread * threads : 1;
-    plan.row_block = even_block(m, tasks, mr);
+    plan.row_block = even_block(m, tasks, flips ? nr : mr);
     return plan;
   }
-  const bool streams = m <= kStreamRows && m * k * item <= kPackedBytes;
+  const bool streams = m <= kStreamRows && m * k * item <= kMostPackedBytes;
   if (streams && n >= 2 * nr && !transposed) {
     plan.path = RowsPath::kStream;
-    plan.depth = kStreamDepth;
+    plan.depth = at_least(k, 1);
     plan.row_block = round_up(m, mr);
     // The sums of a stripe stay in L2: wide stripes are long runs through B.
     const Index widest = at_least(caches.l2 / 4 / (m * item) / nr * nr, nr);
@@ -101,47 +119,51 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
     return plan;
   }
 
-  // One panel of A (depth x MR) stays in L1 while panels of B stream past. The
-  // deeper, the rarer C is loaded and stored. Equal blocks: none is a sliver.
-  const Index most_depth = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
-  plan.depth = even_block(k, ceil_div(k, most_depth), 1);
+  // A panel of B (depth x NR) serves all panels of A of its block, which stream
+  // past it from L2. The deeper, the rarer C is loaded and stored. Equal blocks:
+  // none is a sliver.
+  Index most_depth = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
+  if (transposed) most_depth = m <= 2 * kStreamRows ? kTransposedDepth : kTransposedDepthManyRows;
+  plan.depth = even_block(k, ceil_div(k, most_depth), kDepthUnit);
 
-  const bool few = m <= n && round_up(m, mr) * k * item <= caches.l2 / 2;
-  plan.path = few ? RowsPath::kFew : RowsPath::kMany;
-  if (few) {
-    plan.row_block = round_up(m, mr);
+  const Index wanted = plan.parallel ? kTasksPerThread * threads : 1;
+  const Index panels = ceil_div(n, nr);
+  if (panels >= std::min(wanted, ceil_div(m, mr))) {
+    plan.path = RowsPath::kByColumns;
+    const Index row_bytes = at_least(k, 1) * item;
+    const bool keeps = row_bytes * round_up(n, nr) <= kKeptBytes;
+    // Packed rows stay in half of L2 where B costs nothing to meet again.
+    const Index rows_bytes = keeps ? caches.l2 / 2 : kPackedBytes;
+    const Index few_rows = std::min(8 * mr, kMostPackedBytes / row_bytes);
+    const Index most_rows = at_least(std::max(rows_bytes / row_bytes, few_rows) / mr * mr, mr);
+    plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
+    plan.keeps_b = keeps && plan.row_block < m;
     plan.column_chunk = round_up(n, nr);
-    const Index tasks = plan.parallel ? 2 * kTasksPerThread * threads : 1;
-    plan.column_block = even_block(n, tasks, nr);
+    plan.column_block = even_block(n, plan.parallel ? 4 * wanted : 1, nr);
     return plan;
   }
 
-  // A's block (row_block x depth) stays in a quarter of L2, beside the block of
-  // B (depth x column_block) in half of it that every panel of A passes.
+  plan.path = RowsPath::kByRows;
+  // A's block (row_block x depth) stays in a quarter of L2.
   const Index most_rows = at_least(caches.l2 / 4 / (plan.depth * item) / mr * mr, mr);
-  const Index most_columns = at_least(caches.l2 / 2 / (plan.depth * item) / nr * nr, nr);
-  plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
   plan.column_chunk =
       std::min(round_up(n, nr), at_least(kPackedBytes / (at_least(k, 1) * item) / nr * nr, nr));
-  plan.column_block = even_block(plan.column_chunk, ceil_div(plan.column_chunk, most_columns), nr);
-  if (plan.parallel) {
-    // Rows first: a task packs its rows once for all the columns it takes.
-    const Index wanted = kTasksPerThread * threads;
-    plan.row_block =
-        even_block(m, std::max(ceil_div(m, most_rows), std::min(wanted, ceil_div(m, 4 * mr))), mr);
-    const Index row_blocks = ceil_div(m, plan.row_block);
-    const Index column_blocks =
-        std::min(ceil_div(wanted, row_blocks), ceil_div(plan.column_chunk, 4 * nr));
-    plan.column_block =
-        std::min(plan.column_block, even_block(plan.column_chunk, column_blocks, nr));
+  plan.column_block = plan.column_chunk;
+  const Index row_blocks = ceil_div(m, most_rows);
+  plan.row_block = even_block(m, plan.parallel ? std::max(row_blocks, 2 * wanted) : row_blocks, mr);
+  const Index tasks = ceil_div(m, plan.row_block);
+  if (plan.parallel && tasks < wanted) {
+    plan.column_block = even_block(plan.column_chunk, ceil_div(wanted, tasks), nr);
   }
   return plan;
 }
 
 SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
-                 int threads) {
+                 const Workers& workers) {
   SumPlan plan{};
-  plan.parallel = threads > 1 && m * r * n > kSerialWork;
+  const int threads = workers.threads;
+  // Writing an item of C costs as much as reading one of B.
+  plan.parallel = threads > 1 && m * std::max(r, kReadCost) * n > workers.worth;
   const Index chunks = ceil_div(r, kRowChunk), c_bytes = m * n * micro.bytes_per_item;
   if (plan.parallel && c_bytes <= kSmallSum && chunks >= 2 * threads) {
     plan.batch = std::min(chunks, at_least(kPartialBytes / c_bytes, threads));

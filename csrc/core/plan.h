@@ -13,24 +13,42 @@ struct Caches {
 // Read once from the system; a guess where it does not say.
 Caches caches();
 
+// Who may work on a call.
+struct Workers {
+  int threads;
+  // Multiply-adds from which on a second thread pays: kAsleepWork or kAwakeWork.
+  Index worth;
+};
+
+// Waking a sleeping thread costs the caller 8 to 25 us and is answered after
+// 23 to 80; one that still spins after its last task answers in 0.3 us. Both
+// measured in TensorFlow's pool on virtual machines of two cores, where one
+// core makes 50 to 100 multiply-adds in a nanosecond.
+inline constexpr Index kAsleepWork = Index{5} << 20;
+inline constexpr Index kAwakeWork = Index{1} << 19;
+
 // The shape of the micro-kernel that will run.
 struct MicroShape {
   int rows;            // MR
   int columns;         // NR
+  int lanes;           // of a vector
   int bytes_per_item;  // of the accumulator type
 };
 
 enum class RowsPath : std::uint8_t {
-  // B is a single panel, packed; A is read where it lies, once: packing it
-  // would serve that one panel only.
-  kNarrow,
+  // A is read where it lies: packing it would cost much beside so few
+  // multiply-adds an item. B is small and packed whole.
+  kInPlace,
+  // B is no wider than half a vector: the vectors lie along the rows of A.
+  kFlipped,
   // All of A is packed and stays in cache; B is read once, where it lies.
   kStream,
-  // All of A is packed and stays in cache; a task packs the columns of B it is
-  // about to use into a block that never leaves L1 or L2.
-  kFew,
-  // B is packed once, in chunks that all tasks share; a task packs its rows.
-  kMany,
+  // Tasks take columns: a block of rows is packed for all of them, and a task
+  // packs each panel of B while its first panel of A is multiplied.
+  kByColumns,
+  // Tasks take rows, for B with too few columns to go round: B is packed once,
+  // in chunks that all tasks share; a task packs its rows.
+  kByRows,
 };
 
 const char* rows_path_name(RowsPath path);
@@ -38,10 +56,11 @@ const char* rows_path_name(RowsPath path);
 // Rows in, rows out: C[m, n] = A[m, k] . B[k, n] with B shared by all rows.
 struct RowsPlan {
   RowsPath path;
-  Index depth;         // k per block
+  Index depth;         // k per block of packed panels
   Index row_block;     // rows of C per task, a multiple of MR
   Index column_block;  // columns of C per task, a multiple of NR
   Index column_chunk;  // columns of B packed at a time, a multiple of NR
+  bool keeps_b;        // kByColumns: B stays packed from one block of rows to the next
   bool parallel;
 };
 
@@ -58,8 +77,8 @@ struct SumPlan {
 // `run`: how many rows of A follow each other in memory, on average.
 // `transposed`: B is stored [n, k].
 RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const MicroShape& micro,
-                   const Caches& caches, int threads);
+                   const Caches& caches, const Workers& workers);
 SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
-                 int threads);
+                 const Workers& workers);
 
 }  // namespace shared_dense

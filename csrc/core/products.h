@@ -5,10 +5,17 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/plan.h"
 #include "core/shared_matmul.h"
 #include "core/stack.h"
 
 namespace shared_dense {
+
+// The workers of a call, as the plan wants to know them.
+inline Workers workers_of(const Context& context) {
+  if (context.threads == nullptr) return {1, kAsleepWork};
+  return {context.threads->threads(), context.threads->awake() ? kAwakeWork : kAsleepWork};
+}
 
 // Rows that follow each other in memory: n rows of A from `a`, whose results go
 // to n rows of C from `out`.

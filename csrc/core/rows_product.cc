@@ -1,7 +1,6 @@
 // Rows in, rows out, in the way the plan says.
 #include <algorithm>
 
-#include "core/plan.h"
 #include "core/products.h"
 
 namespace shared_dense {
@@ -61,11 +60,10 @@ bool no_depth(const Call<T>& call) {
   return true;
 }
 
-// Packs k in [first, first + depth) of the panel of B that starts at `column`.
+// Packs k in [first, first + depth) of `width` columns of B from `column` on.
 template <class T>
-void pack_b(const Call<T>& call, Index column, Index first, Index depth, T* to) {
+void pack_b(const Call<T>& call, Index column, int width, Index first, Index depth, T* to) {
   const RowsProduct<T>& product = call.product;
-  const int width = call.kernels.columns;
   const int count = static_cast<int>(std::min<Index>(width, product.columns - column));
   constexpr Index step = 64;  // no fewer than the columns of any micro-kernel
   const T* rows[step];
@@ -77,7 +75,8 @@ void pack_b(const Call<T>& call, Index column, Index first, Index depth, T* to) 
   for (Index k = 0; k < depth; k += step) {
     const Index here = std::min(step, depth - k);
     for (Index i = 0; i < here; ++i) rows[i] = product.b + (first + k + i) * product.columns;
-    call.kernels.pack_straight(rows, count, width, column, here, to + k * width);
+    call.kernels.pack_straight(rows, count, width, column, product.columns - column, here,
+                               to + k * width, 0);
   }
 }
 
@@ -98,53 +97,76 @@ Index a_stride(const Call<T>& call) {
 }
 
 template <class T>
-bool narrow(const Call<T>& call) {
-  const Index m = call.product.rows, k = call.product.depth;
+bool in_place(const Call<T>& call) {
+  const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
   const Index tasks = ceil_div(m, call.plan.row_block);
-  T* b = call.allocate(k * call.kernels.columns);
+  const bool flipped = call.plan.path == RowsPath::kFlipped;
+  const int width = flipped ? call.kernels.rows : call.kernels.columns;
+  const auto multiply = flipped ? call.kernels.multiply_flipped : call.kernels.multiply_in_place;
+  T* b = call.allocate(k * ceil_div(n, width) * width);
   if (b == nullptr) return false;
-  pack_b(call, 0, 0, k, b);
+  for (Index column = 0; column < n; column += width)
+    pack_b(call, column, width, 0, k, b + column * k);
 
   parallel_for(call.threads, tasks, [&](Index task, int) {
     const Index first = task * call.plan.row_block;
     const Index count = std::min(call.plan.row_block, m - first);
     call.product.runs(first, count, [&](const Run<T>& run) {
-      call.kernels.multiply_in_place({run.rows, call.product.columns, k, run.a, b, run.out});
+      multiply({run.rows, call.product.columns, k, run.a, b, run.out});
     });
   });
   return true;
 }
 
-// Packs all rows whole; panels that different workers pack have room to run
+// Packs one panel of the block of rows [first, first + count), whole, and lists
+// where its results go. Panels that different workers pack have room to run
 // over, hence the stride.
 template <class T>
-void pack_panel_of_a(const Call<T>& call, const RowList<T>& rows, Index panel, T* a) {
+void pack_panel_of_a(const Call<T>& call, Index first, Index count, Index panel, T* a,
+                     OutputRow<T>* out) {
   const Index row = panel * call.kernels.rows, k = call.product.depth;
-  pack_a(call, &rows.a[row], std::min<Index>(call.kernels.rows, call.product.rows - row), 0, k,
-         a + panel * a_stride(call));
+  RowList<T> rows;
+  rows.fill(call.product, first + row, std::min<Index>(call.kernels.rows, count - row));
+  std::copy(rows.out.begin(), rows.out.end(), out + row);
+  pack_a(call, rows.a.data(), static_cast<Index>(rows.a.size()), 0, k, a + panel * a_stride(call));
 }
 
-// Scratch of one worker that packs a panel of B block by block.
+// Room for a panel of B that is packed block by block, each over the last.
 template <class T>
 Index b_items(const Call<T>& call) {
   return call.plan.depth * call.kernels.columns + kPanelSlack;
 }
 
-// All rows times the panel of B that starts at `column`, packed on the way.
+// Where the panel of B that a product needs is to be found.
 template <class T>
-void multiply_panel(const Call<T>& call, const RowList<T>& rows, const T* a, Index column, T* b) {
+struct PanelOfB {
+  T* data;
+  bool packed;  // already; else it is packed on the way
+  Index step;   // items from one block of depth to the next; 0: each over the last
+};
+
+// All rows of a block times the panel of B that starts at `column`.
+template <class T>
+void multiply_panel(const Call<T>& call, const T* a, const std::vector<OutputRow<T>>& out,
+                    Index rows, Index column, const PanelOfB<T>& b) {
   const Index k = call.product.depth;
-  for (Index first = 0; first < k; first += call.plan.depth) {
+  const int nr = call.kernels.columns;
+  T* data = b.data;
+  for (Index first = 0; first < k; first += call.plan.depth, data += b.step) {
     Block<T> block{};
-    block.rows = call.product.rows;
-    block.columns = std::min<Index>(call.kernels.columns, call.product.columns - column);
+    block.rows = rows;
+    block.columns = std::min<Index>(nr, call.product.columns - column);
     block.depth = std::min(call.plan.depth, k - first);
-    pack_b(call, column, first, block.depth, b);
+    if (!b.packed && (call.product.transposed || block.columns < nr)) {
+      pack_b(call, column, nr, first, block.depth, data);
+    } else if (!b.packed) {
+      block.b_source = call.product.b + first * call.product.columns + column;
+      block.b_step = call.product.columns;
+    }
     block.a = a + first * call.kernels.rows;
     block.a_stride = a_stride(call);
-    block.b = b;
-    block.b_step = call.kernels.columns;
-    block.out = rows.out.data();
+    block.b = data;
+    block.out = out.data();
     block.column = column;
     block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
     block.finish = first + block.depth == k;
@@ -163,17 +185,18 @@ bool stream_rows(const Call<T>& call) {
   const int workers = worker_count(call.threads, std::max(panels, tasks));
   T* a = call.allocate(panels * a_stride(call));
   T* b = call.allocate(workers * b_items(call));
-  T* sums = call.allocate(workers * m * plan.column_block);
+  const Index page = 4096 / sizeof(T),
+              sum_step = ceil_div(plan.column_block, page) * page + 576 / sizeof(T);
+  T* sums = call.allocate(workers * m * sum_step);
   if (a == nullptr || b == nullptr || sums == nullptr) return false;
-  RowList<T> rows;
-  rows.fill(call.product, 0, m);
+  std::vector<OutputRow<T>> out(m);
 
   parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int worker) {
     if (stage == 0) {
-      pack_panel_of_a(call, rows, item, a);
+      pack_panel_of_a(call, 0, m, item, a, out.data());
       return;
     }
-    T* sum = sums + worker * m * plan.column_block;
+    T* sum = sums + worker * m * sum_step;
     const Index column = item * plan.column_block;
     const Index columns = std::min(plan.column_block, n - column);
     StreamBlock<T> block{};
@@ -182,53 +205,63 @@ bool stream_rows(const Call<T>& call) {
     block.a_stride = a_stride(call);
     block.b_step = n;
     block.sum = sum;
-    block.sum_step = plan.column_block;
-    for (Index first = 0; first < k; first += plan.depth) {
-      block.depth = std::min(plan.depth, k - first);
-      block.a = a + first * mr;
-      block.b = call.product.b + first * n + column;
-      block.from_zero = first == 0;
-      call.kernels.stream(block);
-    }
+    block.sum_step = sum_step;
+    block.depth = k;
+    block.a = a;
+    block.b = call.product.b + column;
+    call.kernels.stream(block);
     for (Index row = 0; row < m; ++row) {
-      call.kernels.finish_row(rows.out[row], column, sum + row * plan.column_block, block.columns);
+      call.kernels.finish_row(out[row], column, sum + row * sum_step, block.columns);
     }
     // What is left over at the right edge is narrower than a vector.
     if (block.columns < columns) {
-      multiply_panel(call, rows, a, column + block.columns, b + worker * b_items(call));
+      multiply_panel(call, a, out, m, column + block.columns,
+                     {b + worker * b_items(call), false, 0});
     }
   });
   return true;
 }
 
 template <class T>
-bool few_rows(const Call<T>& call) {
+bool by_columns(const Call<T>& call) {
   const RowsPlan& plan = call.plan;
-  const Index n = call.product.columns;
-  const Index panels = ceil_div(call.product.rows, call.kernels.rows);
+  const Index m = call.product.rows, n = call.product.columns;
+  const Index panels = ceil_div(std::min(m, plan.row_block), call.kernels.rows);
   const Index tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
+  const int nr = call.kernels.columns;
+  const Index kept_items = call.product.depth * nr + kPanelSlack;  // of a panel, packed whole
   T* a = call.allocate(panels * a_stride(call));
-  T* b = call.allocate(workers * b_items(call));
+  T* b = call.allocate(plan.keeps_b ? ceil_div(n, nr) * kept_items : workers * b_items(call));
   if (a == nullptr || b == nullptr) return false;
-  RowList<T> rows;
-  rows.fill(call.product, 0, call.product.rows);
+  std::vector<OutputRow<T>> out(std::min(m, plan.row_block));
 
-  parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int worker) {
-    if (stage == 0) {
-      pack_panel_of_a(call, rows, item, a);
+  // Two stages a block of rows: pack its panels, then multiply.
+  std::vector<Index> items;
+  for (Index first = 0; first < m; first += plan.row_block) {
+    items.push_back(ceil_div(std::min(plan.row_block, m - first), call.kernels.rows));
+    items.push_back(tasks);
+  }
+  parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
+    const Index first = stage / 2 * plan.row_block;
+    const Index count = std::min(plan.row_block, m - first);
+    if (stage % 2 == 0) {
+      pack_panel_of_a(call, first, count, item, a, out.data());
       return;
     }
     const Index end = std::min(n, (item + 1) * plan.column_block);
-    for (Index column = item * plan.column_block; column < end; column += call.kernels.columns) {
-      multiply_panel(call, rows, a, column, b + worker * b_items(call));
+    for (Index column = item * plan.column_block; column < end; column += nr) {
+      const PanelOfB<T> panel =
+          plan.keeps_b ? PanelOfB<T>{b + column / nr * kept_items, first > 0, plan.depth * nr}
+                       : PanelOfB<T>{b + worker * b_items(call), false, 0};
+      multiply_panel(call, a, out, count, column, panel);
     }
   });
   return true;
 }
 
 template <class T>
-bool many_rows(const Call<T>& call) {
+bool by_rows(const Call<T>& call) {
   const RowsPlan& plan = call.plan;
   const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
   const int mr = call.kernels.rows, nr = call.kernels.columns;
@@ -253,7 +286,7 @@ bool many_rows(const Call<T>& call) {
   parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
     const Index chunk = stage / 2 * plan.column_chunk;
     if (stage % 2 == 0) {
-      pack_b(call, chunk + item * nr, 0, k, b + item * b_panel);
+      pack_b(call, chunk + item * nr, nr, 0, k, b + item * b_panel);
       return;
     }
     // Neighbouring tasks share the columns of B, still warm in a shared cache.
@@ -273,7 +306,6 @@ bool many_rows(const Call<T>& call) {
       block.a_stride = mr * block.depth;
       block.b = b + column / nr * b_panel + first * nr;
       block.b_stride = b_panel;
-      block.b_step = nr;
       block.out = rows.out.data();
       block.column = chunk + column;
       block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
@@ -290,18 +322,18 @@ template <class T>
 bool rows_product(const Context& context, const KernelSet<T>& kernels,
                   const RowsProduct<T>& product) {
   if (product.rows == 0 || product.columns == 0) return true;
-  const int threads = context.threads == nullptr ? 1 : context.threads->threads();
-  const MicroShape micro{kernels.rows, kernels.columns, static_cast<int>(sizeof(T))};
+  const MicroShape micro{kernels.rows, kernels.columns, kernels.lanes, static_cast<int>(sizeof(T))};
   const Index run = product.rows / std::max<Index>(product.segments, 1);
   const RowsPlan plan = plan_rows(product.rows, product.depth, product.columns, run,
-                                  product.transposed, micro, caches(), threads);
+                                  product.transposed, micro, caches(), workers_of(context));
   const Call<T> call{context, kernels, product, plan, plan.parallel ? context.threads : nullptr};
   if (product.depth == 0) return no_depth(call);
   switch (plan.path) {
-    case RowsPath::kNarrow: return narrow(call);
+    case RowsPath::kInPlace:
+    case RowsPath::kFlipped: return in_place(call);
     case RowsPath::kStream: return stream_rows(call);
-    case RowsPath::kFew: return few_rows(call);
-    case RowsPath::kMany: return many_rows(call);
+    case RowsPath::kByColumns: return by_columns(call);
+    case RowsPath::kByRows: return by_rows(call);
   }
   return false;
 }

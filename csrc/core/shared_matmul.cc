@@ -8,7 +8,11 @@ namespace shared_dense {
 namespace {
 
 // Elements of dZ formed by one task: enough work to hide taking the task.
-constexpr Index kElementsPerTask = Index{1} << 14;
+constexpr Index kElementsPerTask = Index{1} << 13;
+
+// What forming or summing an element costs, in multiply-adds: it comes from a
+// cache far away.
+constexpr Index kElementCost = 16;
 
 // dZ = dY * f'(.), written once and read by all three backward products. A
 // linear segment needs none: its dZ is its dY.
@@ -44,46 +48,76 @@ bool form_dz(const Context& context, const KernelSet<T>& kernels, Index units,
     }
     memory += count;
   }
-  ThreadPool* threads = rows * units < 4 * kElementsPerTask ? nullptr : context.threads;
-  parallel_for(threads, static_cast<Index>(pieces.size()), [&](Index item, int) {
-    const Piece& piece = pieces[item];
-    const BackwardSegment<T>& segment = *piece.segment;
-    kernels.differentiate(segment.activation, segment.dy + piece.first, segment.saved + piece.first,
-                          piece.count, piece.dz + piece.first);
-  });
+  const bool alone = rows * units * kElementCost < workers_of(context).worth;
+  parallel_for(
+      alone ? nullptr : context.threads, static_cast<Index>(pieces.size()), [&](Index item, int) {
+        const Piece& piece = pieces[item];
+        const BackwardSegment<T>& segment = *piece.segment;
+        kernels.differentiate(segment.activation, segment.dy + piece.first,
+                              segment.saved + piece.first, piece.count, piece.dz + piece.first);
+      });
   return true;
 }
 
-// sum[units] = column sums of the stacked rows of `dz`, in chunks.
+// One bias gradient: the column sums of some segments' dZ, stacked.
+template <class T>
+struct ColumnSum {
+  T* sum;  // [units]
+  std::vector<std::size_t> segments;
+};
+
+// Every chunk of rows is summed apart, then the chunks are added in order.
 template <class T>
 bool sum_columns(const Context& context, const KernelSet<T>& kernels, Index units,
-                 const std::vector<const T*>& dz, const std::vector<Index>& rows, T* sum) {
-  struct Rows {
-    Index rows;
-  };
-  std::vector<Rows> segments;
-  for (const Index count : rows) segments.push_back({count});
-  const Stack stack(segments);
-  T* part = static_cast<T*>(context.scratch->allocate(std::max<Index>(units, 1) * sizeof(T)));
-  if (part == nullptr) return false;
-
-  std::fill_n(sum, units, T(0));
+                 const std::vector<BackwardSegment<T>>& segments, const std::vector<const T*>& dz,
+                 const std::vector<ColumnSum<T>>& sums) {
   constexpr Index columns_per_task = 256;
-  const Index tasks = (units + columns_per_task - 1) / columns_per_task;
-  ThreadPool* threads = units * stack.rows() > 8 * kElementsPerTask ? context.threads : nullptr;
-  parallel_for(threads, tasks, [&](Index task, int) {
-    const Index column = task * columns_per_task;
-    const Index columns = std::min(columns_per_task, units - column);
-    const T* row_of[kRowChunk];
-    for (Index first = 0; first < stack.rows(); first += kRowChunk) {
-      const Index count = std::min(kRowChunk, stack.rows() - first);
-      stack.visit(first, count, [&](Index i, std::size_t segment, Index row, Index n) {
-        for (Index j = 0; j < n; ++j) row_of[i + j] = dz[segment] + (row + j) * units;
-      });
-      kernels.sum_rows(row_of, count, column, columns, part + column);
-      for (Index c = column; c < column + columns; ++c) sum[c] += part[c];
+  struct Piece {
+    std::size_t sum;
+    Index first, column;
+    T* part;
+  };
+  std::vector<Stack> stacks;
+  std::vector<Piece> pieces;
+  Index chunks = 0, rows = 0;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    std::vector<BackwardSegment<T>> own;
+    for (const std::size_t s : sums[i].segments) own.push_back(segments[s]);
+    stacks.emplace_back(own);
+    chunks += (stacks[i].rows() + kRowChunk - 1) / kRowChunk;
+    rows += stacks[i].rows();
+  }
+  T* parts =
+      static_cast<T*>(context.scratch->allocate(std::max<Index>(chunks * units, 1) * sizeof(T)));
+  if (parts == nullptr) return false;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    for (Index first = 0; first < stacks[i].rows(); first += kRowChunk, parts += units) {
+      for (Index column = 0; column < units; column += columns_per_task) {
+        pieces.push_back({i, first, column, parts});
+      }
     }
-  });
+  }
+  const bool alone = rows * units * kElementCost < workers_of(context).worth;
+  parallel_for(alone ? nullptr : context.threads, static_cast<Index>(pieces.size()),
+               [&](Index item, int) {
+                 const Piece& piece = pieces[item];
+                 const Stack& stack = stacks[piece.sum];
+                 const Index count = std::min(kRowChunk, stack.rows() - piece.first);
+                 const T* row_of[kRowChunk];
+                 stack.visit(piece.first, count, [&](Index i, std::size_t s, Index row, Index n) {
+                   const T* from = dz[sums[piece.sum].segments[s]] + row * units;
+                   for (Index j = 0; j < n; ++j) row_of[i + j] = from + j * units;
+                 });
+                 kernels.sum_rows(row_of, count, piece.column,
+                                  std::min(columns_per_task, units - piece.column),
+                                  piece.part + piece.column);
+               });
+  for (const ColumnSum<T>& sum : sums) std::fill_n(sum.sum, units, T(0));
+  for (const Piece& piece : pieces) {
+    T* sum = sums[piece.sum].sum;
+    const Index end = std::min(units, piece.column + columns_per_task);
+    for (Index c = piece.column; c < end; ++c) sum[c] += piece.part[c];
+  }
   return true;
 }
 
@@ -168,17 +202,15 @@ bool backward(const Context& context, const Kernel<T>& kernel,
     if (!sum_product(context, set, product)) return false;
   }
 
+  std::vector<ColumnSum<T>> sums;
   if (outputs.dbias != nullptr) {
-    std::vector<Index> rows;
-    for (const BackwardSegment<T>& segment : segments) rows.push_back(segment.rows);
-    if (!sum_columns(context, set, units, dz, rows, outputs.dbias)) return false;
+    sums.push_back({outputs.dbias, {}});
+    for (std::size_t i = 0; i < segments.size(); ++i) sums[0].segments.push_back(i);
   }
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    T* dbias = segments[i].dbias;
-    if (dbias == nullptr) continue;
-    if (!sum_columns(context, set, units, {dz[i]}, {segments[i].rows}, dbias)) return false;
+    if (segments[i].dbias != nullptr) sums.push_back({segments[i].dbias, {i}});
   }
-  return true;
+  return sums.empty() || sum_columns(context, set, units, segments, dz, sums);
 }
 
 template bool forward(const Context&, const Kernel<float>&,

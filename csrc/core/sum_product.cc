@@ -2,7 +2,6 @@
 // from zero, added in order. Which thread makes a chunk does not show in it.
 #include <algorithm>
 
-#include "core/plan.h"
 #include "core/products.h"
 
 namespace shared_dense {
@@ -23,10 +22,10 @@ struct Part {
   T *a, *b;                       // room for packed panels: a_items(), b_items()
 
   static Index a_items(const KernelSet<T>& kernels, Index rows) {
-    return ceil_div(rows, kernels.rows) * kernels.rows * kRowChunk;
+    return ceil_div(rows, kernels.rows) * (kernels.rows * kRowChunk + kPanelSlack);
   }
   static Index b_items(const KernelSet<T>& kernels, Index columns) {
-    return ceil_div(columns, kernels.columns) * kernels.columns * kRowChunk;
+    return ceil_div(columns, kernels.columns) * (kernels.columns * kRowChunk + kPanelSlack);
   }
 
   Part(const KernelSet<T>& kernels, Index first_row, Index row_count, Index first_column,
@@ -44,16 +43,6 @@ struct Part {
   }
 };
 
-// Columns [first, first + count) of `depth` rows as panels of `width`.
-template <class T>
-void pack_columns(const KernelSet<T>& kernels, const T* const* rows, Index first, Index count,
-                  int width, Index depth, T* to) {
-  for (Index c = 0; c < count; c += width) {
-    const int here = static_cast<int>(std::min<Index>(width, count - c));
-    kernels.pack_straight(rows, here, width, first + c, depth, to + c * depth);
-  }
-}
-
 // The chunk of rows that starts at `first`, stored to or added to its block.
 template <class T>
 void multiply_chunk(const KernelSet<T>& kernels, const SumProduct<T>& product, const Part<T>& part,
@@ -62,17 +51,20 @@ void multiply_chunk(const KernelSet<T>& kernels, const SumProduct<T>& product, c
   const T* a_rows[kRowChunk];
   const T* b_rows[kRowChunk];
   product.gather(first, depth, a_rows, b_rows);
-  pack_columns(kernels, a_rows, part.row, part.rows, kernels.rows, depth, part.a);
-  pack_columns(kernels, b_rows, part.column, part.columns, kernels.columns, depth, part.b);
+  const Index a_stride = kernels.rows * depth + kPanelSlack;
+  const Index b_stride = kernels.columns * depth + kPanelSlack;
+  kernels.pack_straight(a_rows, part.rows, kernels.rows, part.row, product.rows - part.row, depth,
+                        part.a, a_stride);
+  kernels.pack_straight(b_rows, part.columns, kernels.columns, part.column,
+                        product.columns - part.column, depth, part.b, b_stride);
   Block<T> block{};
   block.rows = part.rows;
   block.columns = part.columns;
   block.depth = depth;
   block.a = part.a;
   block.b = part.b;
-  block.a_stride = kernels.rows * depth;
-  block.b_stride = kernels.columns * depth;
-  block.b_step = kernels.columns;
+  block.a_stride = a_stride;
+  block.b_stride = b_stride;
   block.out = part.out.data();
   block.column = 0;
   block.accumulate = accumulate;
@@ -146,9 +138,9 @@ bool by_chunks(const Context& context, const KernelSet<T>& kernels, const SumPro
 
 template <class T>
 bool as_it_is(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product) {
-  const MicroShape micro{kernels.rows, kernels.columns, static_cast<int>(sizeof(T))};
+  const MicroShape micro{kernels.rows, kernels.columns, kernels.lanes, static_cast<int>(sizeof(T))};
   const SumPlan plan = plan_sum(product.rows, product.reduction, product.columns, micro, caches(),
-                                context.threads == nullptr ? 1 : context.threads->threads());
+                                workers_of(context));
   return plan.batch > 0 ? by_chunks(context, kernels, product, plan.batch)
                         : by_blocks(context, kernels, product, plan);
 }

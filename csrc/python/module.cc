@@ -239,17 +239,20 @@ PYBIND11_MODULE(_core, m) {
       },
       "Names of the activations.");
   m.attr("row_chunk") = kRowChunk;
-  m.def("plan_rows", [](Index rows, Index depth, Index columns, Index run, bool transposed, int mr,
-                        int nr, int item_bytes, Index l1, Index l2, int threads) {
-    const RowsPlan p =
-        plan_rows(rows, depth, columns, run, transposed, {mr, nr, item_bytes}, {l1, l2}, threads);
-    return py::dict("path"_a = rows_path_name(p.path), "depth"_a = p.depth,
-                    "row_block"_a = p.row_block, "column_block"_a = p.column_block,
-                    "column_chunk"_a = p.column_chunk, "parallel"_a = p.parallel);
-  });
-  m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int item_bytes,
-                       Index l1, Index l2, int threads) {
-    const SumPlan p = plan_sum(rows, reduction, columns, {mr, nr, item_bytes}, {l1, l2}, threads);
+  m.def("plan_rows",
+        [](Index rows, Index depth, Index columns, Index run, bool transposed, int mr, int nr,
+           int lanes, int item_bytes, Index l1, Index l2, int threads, Index worth) {
+          const RowsPlan p = plan_rows(rows, depth, columns, run, transposed,
+                                       {mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth});
+          return py::dict("path"_a = rows_path_name(p.path), "depth"_a = p.depth,
+                          "row_block"_a = p.row_block, "column_block"_a = p.column_block,
+                          "column_chunk"_a = p.column_chunk, "keeps_b"_a = p.keeps_b,
+                          "parallel"_a = p.parallel);
+        });
+  m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int lanes,
+                       int item_bytes, Index l1, Index l2, int threads, Index worth) {
+    const SumPlan p =
+        plan_sum(rows, reduction, columns, {mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth});
     return py::dict("batch"_a = p.batch, "row_block"_a = p.row_block,
                     "column_block"_a = p.column_block, "parallel"_a = p.parallel);
   });
