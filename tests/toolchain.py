@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MACHINES = {
     "generic": None,
     "avx2": "x86_64",
+    "avx2_wide": "x86_64",
     "avx512": "x86_64",
 }
 
