@@ -38,6 +38,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       "${kernel_flags};-mavx2;-mfma;-Wno-psabi")
     target_compile_definitions(shared_dense_core PRIVATE SHARED_DENSE_TEST_ISAS)
   endif()
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  target_sources(shared_dense_core PRIVATE csrc/core/kernels_neon.cc)
+  set_source_files_properties(csrc/core/kernels_neon.cc PROPERTIES COMPILE_OPTIONS
+    "${kernel_flags}")
+  list(PREPEND shared_dense_isas neon)
 endif()
 
 target_include_directories(shared_dense_core PUBLIC csrc)

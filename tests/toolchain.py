@@ -17,6 +17,7 @@ MACHINES = {
     "avx2": "x86_64",
     "avx2_wide": "x86_64",
     "avx512": "x86_64",
+    "neon": "aarch64",
 }
 
 

@@ -11,6 +11,8 @@ constexpr const Isa* kIsas[] = {
 #if defined(__x86_64__)
     &kIsaAvx512,
     &kIsaAvx2,
+#elif defined(__aarch64__)
+    &kIsaNeon,
 #endif
     &kIsaGeneric,
 #if defined(SHARED_DENSE_TEST_ISAS)
