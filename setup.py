@@ -53,7 +53,9 @@ class CMakeBuild(build_ext):
         (build / "CMakeCache.txt").unlink(missing_ok=True)
         for command in (
             ["cmake", "-S", str(ROOT), "-B", str(build), *generator]
-            + [f"-DPython3_EXECUTABLE={sys.executable}", f"-DSHARED_DENSE_VERSION={version}"],
+            + [f"-DPython3_EXECUTABLE={sys.executable}", f"-DSHARED_DENSE_VERSION={version}"]
+            # In place is where one develops; what is shipped need not carry them.
+            + [f"-DSHARED_DENSE_TEST_ISAS={'ON' if self.inplace else 'OFF'}"],
             ["cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1)],
             ["cmake", "--install", str(build), "--prefix", str(base / "shared_dense"), "--strip"],
         ):

@@ -31,6 +31,18 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(csrc/core/kernels_avx512.cc PROPERTIES COMPILE_OPTIONS
     "${kernel_flags};-mavx512f;-mavx512dq;-mavx512vl;-mavx512bw;-mfma;-mprefer-vector-width=512")
   list(PREPEND shared_dense_isas avx512 avx2)
+  if(SHARED_DENSE_TEST_ISAS)
+    # How vectors wider than AVX2's are passed is nobody's ABI: all is internal.
+    target_sources(shared_dense_core PRIVATE csrc/core/kernels_avx2_wide.cc)
+    set_source_files_properties(csrc/core/kernels_avx2_wide.cc PROPERTIES COMPILE_OPTIONS
+      "${kernel_flags};-mavx2;-mfma;-Wno-psabi")
+    target_compile_definitions(shared_dense_core PRIVATE SHARED_DENSE_TEST_ISAS)
+  endif()
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  target_sources(shared_dense_core PRIVATE csrc/core/kernels_neon.cc)
+  set_source_files_properties(csrc/core/kernels_neon.cc PROPERTIES COMPILE_OPTIONS
+    "${kernel_flags}")
+  list(PREPEND shared_dense_isas neon)
 endif()
 
 target_include_directories(shared_dense_core PUBLIC csrc)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -152,6 +155,22 @@ def test_instruction_sets_with_fma_agree(name, dtype, rng):
     for other in results[1:]:
         for got, expected in zip(other, results[0], strict=True):
             assert_bits(got, expected)
+
+
+def test_what_is_for_tests_is_taken_by_name_only():
+    """Whatever stands behind generic, which runs everywhere."""
+    if "avx2_wide" not in ISAS:
+        pytest.skip("needs AVX2 and a build with SHARED_DENSE_TEST_ISAS")
+    program = "from shared_dense import _core; print(_core.isa())"
+
+    def chosen(**forced):
+        environment = {k: v for k, v in os.environ.items() if k != "SHARED_DENSE_ISA"} | forced
+        command = [sys.executable, "-c", program]
+        return subprocess.check_output(command, env=environment, text=True).strip()
+
+    assert chosen() == ISAS[0]
+    assert _core.built_isas()[-2:] == ["generic", "avx2_wide"]
+    assert chosen(SHARED_DENSE_ISA="avx2_wide") == "avx2_wide"
 
 
 @every_isa

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
+from toolchain import MACHINES, ROOT, compiler_for, find, flags_of, output
 
-ROOT = Path(__file__).resolve().parent.parent
 CXX = (".cc", ".h", ".inc", ".cu", ".cuh")
 # About 400 lines: what one can read in one go.
 LONGEST_FILE = 400
@@ -127,17 +124,7 @@ def test_the_version_stands_in_one_place():
     assert not copies
 
 
-def flags_of(source):
-    """What cmake/Core.cmake compiles `source` with."""
-    text = (ROOT / "cmake/Core.cmake").read_text()
-    (shared,) = re.findall(r"set\(kernel_flags ([^)]+)\)", text)
-    (own,) = re.findall(rf'{re.escape(source)} PROPERTIES COMPILE_OPTIONS\s+"([^"]+)"', text)
-    flags = own.replace("${kernel_flags}", shared.replace(" ", ";")).split(";")
-    assert not [flag for flag in flags if not flag.startswith("-")]
-    return flags
-
-
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", MACHINES)
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
 def test_kernels_share_nothing_but_their_table(isa, level, tmp_path):
     """One symbol leaves the object, none weak.
@@ -146,21 +133,35 @@ def test_kernels_share_nothing_but_their_table(isa, level, tmp_path):
     the linker, which keeps either: older machines would crash far from here. Without optimisation
     no such function hides by being inlined.
     """
-    compiler, nm = shutil.which("g++"), shutil.which("nm")
-    if compiler is None or nm is None:
-        pytest.skip("needs g++ and nm")
-    machine = subprocess.run([compiler, "-dumpmachine"], capture_output=True, text=True).stdout
-    if isa != "generic" and not machine.startswith("x86_64"):
-        pytest.skip(f"g++ compiles for {machine.strip()}")
+    compiler = compiler_for(MACHINES[isa])
     source = f"csrc/core/kernels_{isa}.cc"
     built = tmp_path / "kernels.o"
-    command = [compiler, "-std=c++17", "-fPIC", level, "-I", ROOT / "csrc", *flags_of(source)]
-    command += ["-Wno-ignored-attributes", "-c", ROOT / source, "-o", built]
-    subprocess.run(command, check=True)
-    listing = subprocess.run(
-        [nm, "--defined-only", "--extern-only", "--demangle", "--format=posix", built],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    output(
+        compiler, "-std=c++17", "-fPIC", level, "-I", ROOT / "csrc", *flags_of(source),
+        "-Wno-ignored-attributes", "-c", ROOT / source, "-o", built,
+    )  # fmt: skip
+    nm = output(compiler, "-print-prog-name=nm").strip()
+    listing = output(nm, "--defined-only", "--extern-only", "--demangle", "--format=posix", built)
     symbols = [line.split()[:2] for line in listing.splitlines()]
-    assert [name for name, _ in symbols] == [f"shared_dense::kIsa{isa.capitalize()}"]
+    name = "".join(word.capitalize() for word in isa.split("_"))
+    assert [symbol for symbol, _ in symbols] == [f"shared_dense::kIsa{name}"]
     assert symbols[0][1] in "DR"
+
+
+@pytest.mark.parametrize("isa", MACHINES)
+def test_kernels_are_clang_code_too(isa):
+    """Clang lacks some of what GCC has for vectors, and the other way round."""
+    clang, machine = find("clang++"), MACHINES[isa]
+    target = [f"--target={machine}-linux-gnu"] if machine else []
+    if machine:
+        compiler_for(machine)  # its headers
+    source = f"csrc/core/kernels_{isa}.cc"
+    output(
+        clang, *target, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+        "-Wno-ignored-attributes", "-I", ROOT / "csrc", *flags_of(source), ROOT / source,
+    )  # fmt: skip
+
+
+def test_every_instruction_set_is_compiled_here():
+    stubs = {path.stem for path in (ROOT / "csrc/core").glob("kernels_*.cc")}
+    assert stubs == {f"kernels_{isa}" for isa in MACHINES}

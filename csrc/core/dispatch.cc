@@ -5,13 +5,19 @@
 namespace shared_dense {
 namespace {
 
-// Best first.
+// Best first. `generic` runs everywhere, so what stands behind it is taken by
+// name only: those that tests alone are for.
 constexpr const Isa* kIsas[] = {
 #if defined(__x86_64__)
     &kIsaAvx512,
     &kIsaAvx2,
+#elif defined(__aarch64__)
+    &kIsaNeon,
 #endif
     &kIsaGeneric,
+#if defined(SHARED_DENSE_TEST_ISAS)
+    &kIsaAvx2Wide,
+#endif
 };
 
 std::string join(const std::vector<std::string>& names) {

@@ -15,7 +15,8 @@ namespace shared_dense {
 const Isa* active_isa();
 const std::string& isa_error();
 
-// Names of those built in, best first, and of those that run here.
+// Names of those built in, best first and those for tests last, and of those
+// that run here.
 std::vector<std::string> built_isas();
 std::vector<std::string> supported_isas();
 

@@ -111,5 +111,7 @@ struct Isa {
 extern const Isa kIsaGeneric;
 extern const Isa kIsaAvx2;
 extern const Isa kIsaAvx512;
+extern const Isa kIsaNeon;
+extern const Isa kIsaAvx2Wide;  // for tests
 
 }  // namespace shared_dense

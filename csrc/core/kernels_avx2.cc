@@ -6,8 +6,12 @@
 namespace shared_dense {
 namespace {
 
+constexpr int kVectorBytes = 32;
 constexpr int kRows = 6;
 constexpr int kVectors = 2;
+
+inline __m256 fma(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+inline __m256d fma(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
 
 #include "core/isa.inc"
 

@@ -6,8 +6,12 @@
 namespace shared_dense {
 namespace {
 
+constexpr int kVectorBytes = 64;
 constexpr int kRows = 14;
 constexpr int kVectors = 2;
+
+inline __m512 fma(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+inline __m512d fma(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 
 #include "core/isa.inc"
 

@@ -4,8 +4,15 @@
 namespace shared_dense {
 namespace {
 
+constexpr int kVectorBytes = 16;
 constexpr int kRows = 4;
 constexpr int kVectors = 2;
+
+// No FMA on the baseline: rounds twice. The one ISA whose bits differ.
+typedef float Floats __attribute__((vector_size(kVectorBytes)));
+typedef double Doubles __attribute__((vector_size(kVectorBytes)));
+inline Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
+inline Doubles fma(Doubles a, Doubles b, Doubles c) { return a * b + c; }
 
 #include "core/isa.inc"
 

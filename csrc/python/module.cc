@@ -226,7 +226,8 @@ PYBIND11_MODULE(_core, m) {
         return active_isa()->name;
       },
       "The instruction set in use; ValueError when SHARED_DENSE_ISA names none that runs here.");
-  m.def("built_isas", &built_isas, "Instruction sets of this build, best first.");
+  m.def("built_isas", &built_isas,
+        "Instruction sets of this build: best first, after generic those for tests.");
   m.def("supported_isas", &supported_isas, "Those that this processor runs.");
   m.def(
       "activations",

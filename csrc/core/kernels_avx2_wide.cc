@@ -1,0 +1,46 @@
+// For tests only: the code that AVX-512 runs (16 lanes, its tile) on any machine
+// with AVX2. The compiler halves every vector, and the tile spills: slow.
+#include <immintrin.h>
+
+#include "core/kernels.h"
+
+namespace shared_dense {
+namespace {
+
+constexpr int kVectorBytes = 64;
+constexpr int kRows = 14;
+constexpr int kVectors = 2;
+
+typedef float Floats __attribute__((vector_size(kVectorBytes)));
+typedef double Doubles __attribute__((vector_size(kVectorBytes)));
+
+template <class Whole, class Half>
+union Halves {
+  Whole whole;
+  Half half[2];
+};
+
+inline Floats fma(Floats a, Floats b, Floats c) {
+  using Parts = Halves<Floats, __m256>;
+  const Parts x{a}, y{b};
+  Parts z{c};
+  for (int i = 0; i < 2; ++i) z.half[i] = _mm256_fmadd_ps(x.half[i], y.half[i], z.half[i]);
+  return z.whole;
+}
+inline Doubles fma(Doubles a, Doubles b, Doubles c) {
+  using Parts = Halves<Doubles, __m256d>;
+  const Parts x{a}, y{b};
+  Parts z{c};
+  for (int i = 0; i < 2; ++i) z.half[i] = _mm256_fmadd_pd(x.half[i], y.half[i], z.half[i]);
+  return z.whole;
+}
+
+#include "core/isa.inc"
+
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+}  // namespace
+
+extern const Isa kIsaAvx2Wide = {"avx2_wide", &supported, &kKernelSet<float>, &kKernelSet<double>};
+
+}  // namespace shared_dense
