@@ -27,7 +27,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     csrc/core/kernels_avx512.cc
   )
   set_source_files_properties(csrc/core/kernels_avx2.cc PROPERTIES COMPILE_OPTIONS
-    "${kernel_flags};-mavx2;-mfma")
+    "${kernel_flags};-mavx2;-mfma;-mf16c")
   set_source_files_properties(csrc/core/kernels_avx512.cc PROPERTIES COMPILE_OPTIONS
     "${kernel_flags};-mavx512f;-mavx512dq;-mavx512vl;-mavx512bw;-mfma;-mprefer-vector-width=512")
   list(PREPEND shared_dense_isas avx512 avx2)

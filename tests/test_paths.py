@@ -95,6 +95,7 @@ def test_what_keras_computes_is_said():
 
 def test_the_warning_of_a_layer_points_here(monkeypatch):
     monkeypatch.setattr(paths, "_warned", set())
+    monkeypatch.setitem(paths.OP_DTYPES, "CPU", ("float32",))
     layer = sd.SharedDense(3, dtype="bfloat16")
     with pytest.warns(RuntimeWarning, match="bfloat16") as warned:
         layer(tf.ones([2, 4], tf.bfloat16))

@@ -249,30 +249,37 @@ def test_a_bad_row_spoils_no_other(path, rng, poison):
 
 @pytest.mark.parametrize("name", ["linear", "relu", "sigmoid", "gelu"])
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=["bfloat16", "float16"])
-def test_half_types_fall_back_and_say_so(rng, monkeypatch, dtype, name):
-    monkeypatch.setattr(paths, "_warned", set())
+def test_half_types(path, run, rng, dtype, name):
+    """On the op: the bits of float32 on the same numbers, rounded once, forward and backward."""
     units, depth = 5, 7
     xs = [tf.cast(draw(rng, *shape) / 3, dtype) for shape in [(4, depth), (2, 3, depth)]]
     kernel, bias = tf.cast(draw(rng, depth, units) / 3, dtype), tf.cast(draw(rng, units), dtype)
+    dys = [tf.cast(draw(rng, *x.shape[:-1], units), dtype) for x in xs]
 
-    with pytest.warns(RuntimeWarning, match=f"no {dtype.name} kernel on CPU") as warned:
-        for _ in range(2):
-            outputs = sd.shared_matmul(xs, kernel, bias, name)
+    def results(xs, kernel, bias, dys):
+        with tf.GradientTape() as tape:
+            tape.watch([xs, kernel, bias])
+            ys = sd.shared_matmul(xs, kernel, bias, name)
+        return ys, tape.gradient(ys, [*xs, kernel, bias], output_gradients=dys)
 
-    assert len(warned) == 1
-    status = sd.status()
-    assert status.last_path == "fallback"
-    assert dtype.name in status.last_reason
-    assert "float32" in status.last_reason
-    # NumPy's finfo does not know bfloat16: the float32 bound, rescaled to the roundoff of the type.
-    wide = [x.numpy().astype("float32") for x in (*xs, kernel, bias)]
+    outputs, grads = run(results)(xs, kernel, bias, dys)
+    wide = tf.nest.map_structure(lambda x: tf.cast(x, tf.float32), [xs, kernel, bias, dys])
+    wanted, wanted_grads = run(results)(*wide)
+    assert {x.dtype for x in (*outputs, *grads)} == {dtype}
+    if path == "op":
+        pairs = list(zip(outputs, wanted, strict=True))
+        if name == "linear":  # the slopes of others follow from what was rounded
+            pairs += zip(grads, wanted_grads, strict=True)
+        for got, full in pairs:
+            np.testing.assert_array_equal(got, tf.cast(full, dtype))
+    # Every step rounded to the half type, as the fallback does: the float32 bound, rescaled to
+    # that roundoff (NumPy's finfo does not know bfloat16).
+    numbers = [x.numpy() for x in (*wide[0], wide[1], wide[2])]
     u = {"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype.name]
     grown = u / roundoff("float32") / (1 - (depth + 2) * u)
-    for output, wanted in zip(
-        outputs, Oracle(wide[:2], wide[2], wide[3:], [name]).forward(), strict=True
-    ):
-        assert output.dtype == dtype
-        Exact(wanted.value, wanted.bound * grown).check(output.numpy().astype("float32"))
+    oracle = Oracle(numbers[:2], numbers[2], numbers[3:], [name])
+    for output, exact in zip(outputs, oracle.forward(), strict=True):
+        Exact(exact.value, exact.bound * grown).check(output.numpy().astype("float32"))
 
 
 def test_one_op_for_all_inputs(path, rng):

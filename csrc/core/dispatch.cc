@@ -94,4 +94,13 @@ const KernelSet<double>& kernels<double>(const Isa& isa) {
   return *isa.f64;
 }
 
+template <>
+const KernelSet<BFloat16>& kernels<BFloat16>(const Isa& isa) {
+  return *isa.bf16;
+}
+template <>
+const KernelSet<Half>& kernels<Half>(const Isa& isa) {
+  return *isa.f16;
+}
+
 }  // namespace shared_dense

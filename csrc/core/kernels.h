@@ -10,6 +10,9 @@
 
 namespace shared_dense {
 
+// Throughout, S is the type that operands and results are stored in, and
+// Accumulator<S> the one that panels and sums are made of.
+
 // Where one row of C goes, and what happens to it on its way.
 template <class T>
 struct OutputRow {
@@ -27,8 +30,9 @@ enum class Accumulate : std::uint8_t {
 };
 
 // One block of C: rows x columns, as packed panels of A times packed panels of B.
-template <class T>
+template <class S>
 struct Block {
+  using T = Accumulator<S>;
   Index rows, columns, depth;
   const T* a;      // panels of MR rows, each [depth][MR]
   T* b;            // panels of NR columns, each [depth][NR]
@@ -36,11 +40,15 @@ struct Block {
   Index b_stride;  // likewise of B
   // Where B lies unpacked, [depth, b_step]; nullptr: `b` is packed. The first
   // panel of A reads it there and packs it into `b` on the way: the copy costs
-  // nothing beside the arithmetic. Whole panels only.
+  // nothing beside the arithmetic. Whole panels of S = Accumulator<S> only.
   const T* b_source;
   Index b_step;
-  const OutputRow<T>* out;  // one per row
+  const OutputRow<S>* out;  // one per row
   Index column;             // first column of C, an offset into y, pre_activation and bias
+  // Where unfinished sums are kept, [rows, partial_step] from the block's first
+  // column; nullptr: in y, which then is of the accumulator's type.
+  T* partial;
+  Index partial_step;
   Accumulate accumulate;
   bool finish;  // last block of the chain: apply the epilogue
 };
@@ -57,12 +65,13 @@ struct InPlaceBlock {
 };
 
 // All k of some rows of C, with B read once, where it lies.
-template <class T>
+template <class S>
 struct StreamBlock {
+  using T = Accumulator<S>;
   Index rows, columns, depth;  // columns: a multiple of `lanes`
   const T* a;                  // panels of MR rows, each [depth][MR]
   Index a_stride;
-  const T* b;  // [depth, b_step]
+  const S* b;  // [depth, b_step]
   Index b_step;
   T* sum;  // [rows, sum_step] receives A . B
   Index sum_step;
@@ -72,33 +81,37 @@ struct StreamBlock {
 // of the widest vector.
 inline constexpr Index kPanelSlack = 16;
 
-template <class T>
+template <class S>
 struct KernelSet {
+  using T = Accumulator<S>;
   int rows;     // MR
   int columns;  // NR
   int lanes;    // of a vector; NR is a multiple
 
   // panel[k][r] = source[r][first + k] for r < count, 0 for count <= r < width.
   // May write up to kPanelSlack items past the panel.
-  void (*pack_transposed)(const T* const* source, int count, int width, Index first, Index depth,
+  void (*pack_transposed)(const S* const* source, int count, int width, Index first, Index depth,
                           T* panel);
   // Columns [first, first + count) of `depth` rows as panels of `width`, each
   // [depth][width], `stride` items apart: what is left of the last panel is 0.
   // `readable`: items from source[k] + first on that belong to the row, at
   // least `count`. May write up to kPanelSlack items past every panel.
-  void (*pack_straight)(const T* const* source, Index count, int width, Index first, Index readable,
+  void (*pack_straight)(const S* const* source, Index count, int width, Index first, Index readable,
                         Index depth, T* panels, Index stride);
-  void (*multiply)(const Block<T>& block);
+  void (*multiply)(const Block<S>& block);
+  // These two where S is its own accumulator; else nullptr.
   void (*multiply_in_place)(const InPlaceBlock<T>& block);
   // The same with the lanes along the rows, for B of no more than MR columns.
   void (*multiply_flipped)(const InPlaceBlock<T>& block);
-  void (*stream)(const StreamBlock<T>& block);
+  void (*stream)(const StreamBlock<S>& block);
   // The epilogue alone: y = f(z + bias) for columns [first, first + count) of one row.
-  void (*finish_row)(const OutputRow<T>& out, Index first, const T* z, Index count);
+  void (*finish_row)(const OutputRow<S>& out, Index first, const T* z, Index count);
   // dz = dy * f'(saved)
-  void (*differentiate)(Activation activation, const T* dy, const T* saved, Index count, T* dz);
+  void (*differentiate)(Activation activation, const S* dy, const S* saved, Index count, T* dz);
   // sum[c] = the sum of source[r][first + c] over r, in order, from zero
   void (*sum_rows)(const T* const* source, Index rows, Index first, Index count, T* sum);
+  // to[i] = from[i], rounded to nearest even.
+  void (*round)(const T* from, Index count, S* to);
 };
 
 struct Isa {
@@ -106,6 +119,8 @@ struct Isa {
   bool (*supported)();  // by the processor we run on
   const KernelSet<float>* f32;
   const KernelSet<double>* f64;
+  const KernelSet<BFloat16>* bf16;
+  const KernelSet<Half>* f16;
 };
 
 extern const Isa kIsaGeneric;

@@ -1,4 +1,5 @@
 // 16 registers: 6 x 2 accumulators, 2 of B, 1 splat of A.
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "core/kernels.h"
@@ -15,10 +16,14 @@ inline __m256d fma(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, 
 
 #include "core/isa.inc"
 
-bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool supported() {
+  unsigned a, b, c, d;
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);  // Clang has no name for it
+  return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 }  // namespace
 
-extern const Isa kIsaAvx2 = {"avx2", &supported, &kKernelSet<float>, &kKernelSet<double>};
+extern const Isa kIsaAvx2 = {"avx2", &supported, SHARED_DENSE_KERNEL_SETS};
 
 }  // namespace shared_dense

@@ -41,6 +41,6 @@ bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_suppor
 
 }  // namespace
 
-extern const Isa kIsaAvx2Wide = {"avx2_wide", &supported, &kKernelSet<float>, &kKernelSet<double>};
+extern const Isa kIsaAvx2Wide = {"avx2_wide", &supported, SHARED_DENSE_KERNEL_SETS};
 
 }  // namespace shared_dense

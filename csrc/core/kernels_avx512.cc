@@ -22,6 +22,6 @@ bool supported() {
 
 }  // namespace
 
-extern const Isa kIsaAvx512 = {"avx512", &supported, &kKernelSet<float>, &kKernelSet<double>};
+extern const Isa kIsaAvx512 = {"avx512", &supported, SHARED_DENSE_KERNEL_SETS};
 
 }  // namespace shared_dense

@@ -20,6 +20,6 @@ bool supported() { return true; }
 
 }  // namespace
 
-extern const Isa kIsaGeneric = {"generic", &supported, &kKernelSet<float>, &kKernelSet<double>};
+extern const Isa kIsaGeneric = {"generic", &supported, SHARED_DENSE_KERNEL_SETS};
 
 }  // namespace shared_dense

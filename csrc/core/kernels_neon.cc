@@ -21,6 +21,6 @@ bool supported() { return true; }  // part of every aarch64
 
 }  // namespace
 
-extern const Isa kIsaNeon = {"neon", &supported, &kKernelSet<float>, &kKernelSet<double>};
+extern const Isa kIsaNeon = {"neon", &supported, SHARED_DENSE_KERNEL_SETS};
 
 }  // namespace shared_dense

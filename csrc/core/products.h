@@ -17,43 +17,43 @@ inline Workers workers_of(const Context& context) {
   return {context.threads->threads(), context.threads->awake() ? kAwakeWork : kAsleepWork};
 }
 
+// Operands are stored as S, or as its accumulator where they are dZ.
+
 // Rows that follow each other in memory: n rows of A from `a`, whose results go
 // to n rows of C from `out`.
-template <class T>
+template <class A, class S>
 struct Run {
   Index rows;
-  const T* a;
-  OutputRow<T> out;
+  const A* a;
+  OutputRow<S> out;
 };
 
 // C[m, n] = f(A[m, :] . B[:, n]): rows in, rows out, B shared.
-template <class T>
+template <class A, class S>
 struct RowsProduct {
   Index rows, depth, columns;
   Index segments;  // that the rows are made of
-  const T* b;      // [depth, columns], or [columns, depth] if transposed
+  const S* b;      // [depth, columns], or [columns, depth] if transposed
   bool transposed;
   // Calls the visitor for the runs that rows [first, first + count) are made
   // of, in order. Called from any thread.
-  std::function<void(Index first, Index count, const std::function<void(const Run<T>&)>& visit)>
+  std::function<void(Index first, Index count, const std::function<void(const Run<A, S>&)>& visit)>
       runs;
 };
 
-template <class T>
-[[nodiscard]] bool rows_product(const Context& context, const KernelSet<T>& kernels,
-                                const RowsProduct<T>& product);
+template <class A, class S>
+[[nodiscard]] bool rows_product(const Context& context, const RowsProduct<A, S>& product);
 
 // C[m, n] = sum over r of A[r, m] * B[r, n], in chunks of kRowChunk rows.
-template <class T>
+template <class A, class B, class S>
 struct SumProduct {
   Index rows, reduction, columns;
   // Pointers to rows [first, first + count) of A and of B. From any thread.
-  std::function<void(Index first, Index count, const T** a, const T** b)> gather;
-  T* c;  // [rows, columns]
+  std::function<void(Index first, Index count, const A** a, const B** b)> gather;
+  S* c;  // [rows, columns]
 };
 
-template <class T>
-[[nodiscard]] bool sum_product(const Context& context, const KernelSet<T>& kernels,
-                               const SumProduct<T>& product);
+template <class A, class B, class S>
+[[nodiscard]] bool sum_product(const Context& context, const SumProduct<A, B, S>& product);
 
 }  // namespace shared_dense

@@ -1,6 +1,7 @@
 #include "core/shared_matmul.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "core/products.h"
 
@@ -14,14 +15,22 @@ constexpr Index kElementsPerTask = Index{1} << 13;
 // cache far away.
 constexpr Index kElementCost = 16;
 
-// dZ = dY * f'(.), written once and read by all three backward products. A
-// linear segment needs none: its dZ is its dY.
-template <class T>
-bool form_dz(const Context& context, const KernelSet<T>& kernels, Index units,
-             const std::vector<BackwardSegment<T>>& segments, std::vector<const T*>* dz) {
+// dZ = dY * f'(.), written once, in the accumulator's type, and read by all
+// three backward products. A linear segment whose dY is of that type needs
+// none: its dZ is its dY.
+template <class S>
+bool needs_dz(const BackwardSegment<S>& segment) {
+  return !std::is_same_v<S, Accumulator<S>> || segment.activation != Activation::kLinear;
+}
+
+template <class S>
+bool form_dz(const Context& context, const KernelSet<S>& kernels, Index units,
+             const std::vector<BackwardSegment<S>>& segments,
+             std::vector<const Accumulator<S>*>* dz) {
+  using T = Accumulator<S>;
   Index rows = 0;
-  for (const BackwardSegment<T>& segment : segments) {
-    if (segment.activation != Activation::kLinear) rows += segment.rows;
+  for (const BackwardSegment<S>& segment : segments) {
+    if (needs_dz(segment)) rows += segment.rows;
   }
   T* memory = nullptr;
   if (rows * units > 0) {
@@ -31,14 +40,14 @@ bool form_dz(const Context& context, const KernelSet<T>& kernels, Index units,
   // All segments are cut into pieces of one list: many short ones together are
   // as much work as one long one.
   struct Piece {
-    const BackwardSegment<T>* segment;
+    const BackwardSegment<S>* segment;
     T* dz;
     Index first, count;
   };
   std::vector<Piece> pieces;
-  for (const BackwardSegment<T>& segment : segments) {
-    if (segment.activation == Activation::kLinear) {
-      dz->push_back(segment.dy);
+  for (const BackwardSegment<S>& segment : segments) {
+    if (!needs_dz(segment)) {
+      if constexpr (std::is_same_v<S, T>) dz->push_back(segment.dy);
       continue;
     }
     dz->push_back(memory);
@@ -49,28 +58,32 @@ bool form_dz(const Context& context, const KernelSet<T>& kernels, Index units,
     memory += count;
   }
   const bool alone = rows * units * kElementCost < workers_of(context).worth;
-  parallel_for(
-      alone ? nullptr : context.threads, static_cast<Index>(pieces.size()), [&](Index item, int) {
-        const Piece& piece = pieces[item];
-        const BackwardSegment<T>& segment = *piece.segment;
-        kernels.differentiate(segment.activation, segment.dy + piece.first,
-                              segment.saved + piece.first, piece.count, piece.dz + piece.first);
-      });
+  parallel_for(alone ? nullptr : context.threads, static_cast<Index>(pieces.size()),
+               [&](Index item, int) {
+                 const Piece& piece = pieces[item];
+                 const BackwardSegment<S>& segment = *piece.segment;
+                 const bool linear = segment.activation == Activation::kLinear;
+                 kernels.differentiate(segment.activation, segment.dy + piece.first,
+                                       linear ? nullptr : segment.saved + piece.first, piece.count,
+                                       piece.dz + piece.first);
+               });
   return true;
 }
 
 // One bias gradient: the column sums of some segments' dZ, stacked.
-template <class T>
+template <class S>
 struct ColumnSum {
-  T* sum;  // [units]
+  S* sum;  // [units]
   std::vector<std::size_t> segments;
 };
 
 // Every chunk of rows is summed apart, then the chunks are added in order.
-template <class T>
-bool sum_columns(const Context& context, const KernelSet<T>& kernels, Index units,
-                 const std::vector<BackwardSegment<T>>& segments, const std::vector<const T*>& dz,
-                 const std::vector<ColumnSum<T>>& sums) {
+template <class S>
+bool sum_columns(const Context& context, const KernelSet<S>& kernels, Index units,
+                 const std::vector<BackwardSegment<S>>& segments,
+                 const std::vector<const Accumulator<S>*>& dz,
+                 const std::vector<ColumnSum<S>>& sums) {
+  using T = Accumulator<S>;
   constexpr Index columns_per_task = 256;
   struct Piece {
     std::size_t sum;
@@ -81,7 +94,7 @@ bool sum_columns(const Context& context, const KernelSet<T>& kernels, Index unit
   std::vector<Piece> pieces;
   Index chunks = 0, rows = 0;
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    std::vector<BackwardSegment<T>> own;
+    std::vector<BackwardSegment<S>> own;
     for (const std::size_t s : sums[i].segments) own.push_back(segments[s]);
     stacks.emplace_back(own);
     chunks += (stacks[i].rows() + kRowChunk - 1) / kRowChunk;
@@ -112,22 +125,25 @@ bool sum_columns(const Context& context, const KernelSet<T>& kernels, Index unit
                                   std::min(columns_per_task, units - piece.column),
                                   piece.part + piece.column);
                });
-  for (const ColumnSum<T>& sum : sums) std::fill_n(sum.sum, units, T(0));
+  std::vector<T> totals(sums.size() * units, T(0));
   for (const Piece& piece : pieces) {
-    T* sum = sums[piece.sum].sum;
+    T* total = &totals[piece.sum * units];
     const Index end = std::min(units, piece.column + columns_per_task);
-    for (Index c = piece.column; c < end; ++c) sum[c] += piece.part[c];
+    for (Index c = piece.column; c < end; ++c) total[c] += piece.part[c];
+  }
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    kernels.round(totals.data() + i * units, units, sums[i].sum);
   }
   return true;
 }
 
 }  // namespace
 
-template <class T>
-bool forward(const Context& context, const Kernel<T>& kernel,
-             const std::vector<ForwardSegment<T>>& segments) {
+template <class S>
+bool forward(const Context& context, const Kernel<S>& kernel,
+             const std::vector<ForwardSegment<S>>& segments) {
   const Stack stack(segments);
-  RowsProduct<T> product;
+  RowsProduct<S, S> product;
   product.rows = stack.rows();
   product.segments = static_cast<Index>(segments.size());
   product.depth = kernel.in_features;
@@ -135,28 +151,29 @@ bool forward(const Context& context, const Kernel<T>& kernel,
   product.b = kernel.data;
   product.transposed = kernel.transposed;
   product.runs = [&](Index first, Index count, const auto& visit) {
-    stack.visit(first, count, [&](Index, std::size_t s, Index row, Index n) {
-      const ForwardSegment<T>& segment = segments[s];
-      T* kept = segment.pre_activation;
+    stack.visit(first, count, [&](Index, std::size_t i, Index row, Index n) {
+      const ForwardSegment<S>& segment = segments[i];
+      S* kept = segment.pre_activation;
       visit({n,
              segment.x + row * kernel.in_features,
              {segment.y + row * kernel.units, kept == nullptr ? nullptr : kept + row * kernel.units,
               segment.bias, segment.activation}});
     });
   };
-  return rows_product(context, kernels<T>(*context.isa), product);
+  return rows_product(context, product);
 }
 
-template <class T>
-bool backward(const Context& context, const Kernel<T>& kernel,
-              const std::vector<BackwardSegment<T>>& segments, const BackwardOutputs<T>& outputs) {
-  const KernelSet<T>& set = kernels<T>(*context.isa);
+template <class S>
+bool backward(const Context& context, const Kernel<S>& kernel,
+              const std::vector<BackwardSegment<S>>& segments, const BackwardOutputs<S>& outputs) {
+  using T = Accumulator<S>;
+  const KernelSet<S>& set = kernels<S>(*context.isa);
   const Index in_features = kernel.in_features, units = kernel.units;
   std::vector<const T*> dz;
   if (!form_dz(context, set, units, segments, &dz)) return false;
 
   // Input gradients: only the segments that want one are stacked.
-  std::vector<BackwardSegment<T>> wanted;
+  std::vector<BackwardSegment<S>> wanted;
   std::vector<const T*> wanted_dz;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     if (segments[i].dx == nullptr) continue;
@@ -165,7 +182,7 @@ bool backward(const Context& context, const Kernel<T>& kernel,
   }
   if (!wanted.empty()) {
     const Stack stack(wanted);
-    RowsProduct<T> product;
+    RowsProduct<T, S> product;
     product.rows = stack.rows();
     product.segments = static_cast<Index>(wanted.size());
     product.depth = units;
@@ -173,25 +190,18 @@ bool backward(const Context& context, const Kernel<T>& kernel,
     product.b = kernel.data;
     product.transposed = !kernel.transposed;
     product.runs = [&](Index first, Index count, const auto& visit) {
-      stack.visit(first, count, [&](Index, std::size_t s, Index row, Index n) {
+      stack.visit(first, count, [&](Index, std::size_t i, Index row, Index n) {
         visit({n,
-               wanted_dz[s] + row * units,
-               {wanted[s].dx + row * in_features, nullptr, nullptr, Activation::kLinear}});
+               wanted_dz[i] + row * units,
+               {wanted[i].dx + row * in_features, nullptr, nullptr, Activation::kLinear}});
       });
     };
-    if (!rows_product(context, set, product)) return false;
+    if (!rows_product(context, product)) return false;
   }
 
   if (outputs.dkernel != nullptr) {
     const Stack stack(segments);
-    SumProduct<T> product;
-    product.rows = kernel.transposed ? units : in_features;
-    product.columns = kernel.transposed ? in_features : units;
-    product.reduction = stack.rows();
-    product.c = outputs.dkernel;
-    product.gather = [&](Index first, Index count, const T** a, const T** b) {
-      const T** x_rows = kernel.transposed ? b : a;
-      const T** dz_rows = kernel.transposed ? a : b;
+    const auto gather = [&](Index first, Index count, const S** x_rows, const T** dz_rows) {
       stack.visit(first, count, [&](Index i, std::size_t s, Index row, Index n) {
         for (Index j = 0; j < n; ++j) {
           x_rows[i + j] = segments[s].x + (row + j) * in_features;
@@ -199,10 +209,21 @@ bool backward(const Context& context, const Kernel<T>& kernel,
         }
       });
     };
-    if (!sum_product(context, set, product)) return false;
+    bool done;
+    if (kernel.transposed) {
+      SumProduct<T, S, S> product{units, stack.rows(), in_features, {}, outputs.dkernel};
+      product.gather = [&](Index first, Index count, const T** dz_rows, const S** x_rows) {
+        gather(first, count, x_rows, dz_rows);
+      };
+      done = sum_product(context, product);
+    } else {
+      done = sum_product(
+          context, SumProduct<S, T, S>{in_features, stack.rows(), units, gather, outputs.dkernel});
+    }
+    if (!done) return false;
   }
 
-  std::vector<ColumnSum<T>> sums;
+  std::vector<ColumnSum<S>> sums;
   if (outputs.dbias != nullptr) {
     sums.push_back({outputs.dbias, {}});
     for (std::size_t i = 0; i < segments.size(); ++i) sums[0].segments.push_back(i);
@@ -213,13 +234,14 @@ bool backward(const Context& context, const Kernel<T>& kernel,
   return sums.empty() || sum_columns(context, set, units, segments, dz, sums);
 }
 
-template bool forward(const Context&, const Kernel<float>&,
-                      const std::vector<ForwardSegment<float>>&);
-template bool forward(const Context&, const Kernel<double>&,
-                      const std::vector<ForwardSegment<double>>&);
-template bool backward(const Context&, const Kernel<float>&,
-                       const std::vector<BackwardSegment<float>>&, const BackwardOutputs<float>&);
-template bool backward(const Context&, const Kernel<double>&,
-                       const std::vector<BackwardSegment<double>>&, const BackwardOutputs<double>&);
+#define SHARED_DENSE_INSTANTIATE(S)                                                                \
+  template bool forward(const Context&, const Kernel<S>&, const std::vector<ForwardSegment<S>>&);  \
+  template bool backward(const Context&, const Kernel<S>&, const std::vector<BackwardSegment<S>>&, \
+                         const BackwardOutputs<S>&);
+SHARED_DENSE_INSTANTIATE(float)
+SHARED_DENSE_INSTANTIATE(double)
+SHARED_DENSE_INSTANTIATE(BFloat16)
+SHARED_DENSE_INSTANTIATE(Half)
+#undef SHARED_DENSE_INSTANTIATE
 
 }  // namespace shared_dense

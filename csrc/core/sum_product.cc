@@ -1,6 +1,7 @@
 // Two row lists in, one matrix out: a sum over chunks of kRowChunk rows, each
 // from zero, added in order. Which thread makes a chunk does not show in it.
 #include <algorithm>
+#include <type_traits>
 
 #include "core/products.h"
 
@@ -13,6 +14,18 @@ template <class T>
 T* allocate(const Context& context, Index items) {
   return static_cast<T*>(context.scratch->allocate(items * sizeof(T)));
 }
+
+// Sums are made in the accumulator's type T, and rounded to C's once.
+template <class A, class B, class S>
+struct Call {
+  using T = Accumulator<S>;
+
+  const Context& context;
+  const KernelSet<A>& a_kernels;  // to pack A
+  const KernelSet<B>& b_kernels;  // to pack B
+  const KernelSet<T>& kernels;    // to multiply
+  const SumProduct<A, B, S>& product;
+};
 
 // A block of C, and what it takes to make one chunk of it.
 template <class T>
@@ -44,19 +57,22 @@ struct Part {
 };
 
 // The chunk of rows that starts at `first`, stored to or added to its block.
-template <class T>
-void multiply_chunk(const KernelSet<T>& kernels, const SumProduct<T>& product, const Part<T>& part,
-                    Index first, Accumulate accumulate) {
+template <class A, class B, class S>
+void multiply_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part, Index first,
+                    Accumulate accumulate) {
+  using T = Accumulator<S>;
+  const SumProduct<A, B, S>& product = call.product;
+  const int mr = call.kernels.rows, nr = call.kernels.columns;
   const Index depth = std::min(kRowChunk, product.reduction - first);
-  const T* a_rows[kRowChunk];
-  const T* b_rows[kRowChunk];
+  const A* a_rows[kRowChunk];
+  const B* b_rows[kRowChunk];
   product.gather(first, depth, a_rows, b_rows);
-  const Index a_stride = kernels.rows * depth + kPanelSlack;
-  const Index b_stride = kernels.columns * depth + kPanelSlack;
-  kernels.pack_straight(a_rows, part.rows, kernels.rows, part.row, product.rows - part.row, depth,
-                        part.a, a_stride);
-  kernels.pack_straight(b_rows, part.columns, kernels.columns, part.column,
-                        product.columns - part.column, depth, part.b, b_stride);
+  const Index a_stride = mr * depth + kPanelSlack;
+  const Index b_stride = nr * depth + kPanelSlack;
+  call.a_kernels.pack_straight(a_rows, part.rows, mr, part.row, product.rows - part.row, depth,
+                               part.a, a_stride);
+  call.b_kernels.pack_straight(b_rows, part.columns, nr, part.column, product.columns - part.column,
+                               depth, part.b, b_stride);
   Block<T> block{};
   block.rows = part.rows;
   block.columns = part.columns;
@@ -69,31 +85,44 @@ void multiply_chunk(const KernelSet<T>& kernels, const SumProduct<T>& product, c
   block.column = 0;
   block.accumulate = accumulate;
   block.finish = false;
-  kernels.multiply(block);
+  call.kernels.multiply(block);
 }
 
 // Every task owns a block of C and walks all rows.
-template <class T>
-bool by_blocks(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product,
-               const SumPlan& plan) {
+template <class A, class B, class S>
+bool by_blocks(const Call<A, B, S>& call, const SumPlan& plan) {
+  using T = Accumulator<S>;
+  const SumProduct<A, B, S>& product = call.product;
   const Index m = product.rows, n = product.columns;
-  ThreadPool* threads = plan.parallel ? context.threads : nullptr;
+  ThreadPool* threads = plan.parallel ? call.context.threads : nullptr;
   const Index column_blocks = ceil_div(n, plan.column_block);
   const Index tasks = ceil_div(m, plan.row_block) * column_blocks;
-  const Index items =
-      Part<T>::a_items(kernels, plan.row_block) + Part<T>::b_items(kernels, plan.column_block);
-  T* panels = allocate<T>(context, worker_count(threads, tasks) * items);
-  if (panels == nullptr) return false;
+  const Index items = Part<T>::a_items(call.kernels, plan.row_block) +
+                      Part<T>::b_items(call.kernels, plan.column_block);
+  const Index sums = std::is_same_v<S, T> ? 0 : plan.row_block * plan.column_block;
+  T* scratch = allocate<T>(call.context, worker_count(threads, tasks) * (items + sums));
+  if (scratch == nullptr) return false;
 
   parallel_for(threads, tasks, [&](Index task, int worker) {
     const Index row = task / column_blocks * plan.row_block;
     const Index column = task % column_blocks * plan.column_block;
-    const Part<T> part(kernels, row, std::min(plan.row_block, m - row), column,
-                       std::min(plan.column_block, n - column), product.c + row * n + column, n,
-                       panels + worker * items);
+    const Index rows = std::min(plan.row_block, m - row);
+    const Index columns = std::min(plan.column_block, n - column);
+    T* panels = scratch + worker * (items + sums);
+    S* c = product.c + row * n + column;
+    T* sum = panels + items;
+    Index sum_step = columns;
+    if constexpr (std::is_same_v<S, T>) {
+      sum = c;
+      sum_step = n;
+    }
+    const Part<T> part(call.kernels, row, rows, column, columns, sum, sum_step, panels);
     for (Index first = 0; first < product.reduction; first += kRowChunk) {
-      multiply_chunk(kernels, product, part, first,
-                     first == 0 ? Accumulate::kStart : Accumulate::kAdd);
+      multiply_chunk(call, part, first, first == 0 ? Accumulate::kStart : Accumulate::kAdd);
+    }
+    if constexpr (!std::is_same_v<S, T>) {
+      const KernelSet<S>& set = kernels<S>(*call.context.isa);
+      for (Index i = 0; i < rows; ++i) set.round(sum + i * columns, columns, c + i * n);
     }
   });
   return true;
@@ -101,63 +130,70 @@ bool by_blocks(const Context& context, const KernelSet<T>& kernels, const SumPro
 
 // A task makes all of C for one chunk; a batch of chunks is then added to C in
 // order. For a small C, whose blocks would be few.
-template <class T>
-bool by_chunks(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product,
-               Index batch) {
+template <class A, class B, class S>
+bool by_chunks(const Call<A, B, S>& call, Index batch) {
+  using T = Accumulator<S>;
+  const SumProduct<A, B, S>& product = call.product;
   const Index m = product.rows, n = product.columns;
   const Index chunks = ceil_div(product.reduction, kRowChunk);
-  const Index items = Part<T>::a_items(kernels, m) + Part<T>::b_items(kernels, n);
-  T* panels = allocate<T>(context, worker_count(context.threads, batch) * items);
-  T* sums = allocate<T>(context, batch * m * n);
+  const Index items = Part<T>::a_items(call.kernels, m) + Part<T>::b_items(call.kernels, n);
+  T* panels = allocate<T>(call.context, worker_count(call.context.threads, batch) * items);
+  T* sums = allocate<T>(call.context, (batch + 1) * m * n);
   if (panels == nullptr || sums == nullptr) return false;
+  T* total = sums + batch * m * n;
 
-  // Two stages a batch: make its chunks, then add them to C.
+  // Two stages a batch: make its chunks, then add them up.
   std::vector<Index> stages;
   for (Index first = 0; first < chunks; first += batch) {
     stages.push_back(std::min(batch, chunks - first));
     stages.push_back(1);
   }
-  parallel_stages(context.threads, stages, [&](int stage, Index item, int worker) {
+  parallel_stages(call.context.threads, stages, [&](int stage, Index item, int worker) {
     const Index first = stage / 2 * batch;
     if (stage % 2 == 0) {
-      const Part<T> part(kernels, 0, m, 0, n, sums + item * m * n, n, panels + worker * items);
-      multiply_chunk(kernels, product, part, (first + item) * kRowChunk, Accumulate::kStart);
+      const Part<T> part(call.kernels, 0, m, 0, n, sums + item * m * n, n, panels + worker * items);
+      multiply_chunk(call, part, (first + item) * kRowChunk, Accumulate::kStart);
       return;
     }
     Index chunk = 0;
     if (first == 0) {
-      std::copy_n(sums, m * n, product.c);
+      std::copy_n(sums, m * n, total);
       chunk = 1;
     }
     for (; chunk < std::min(batch, chunks - first); ++chunk) {
-      for (Index i = 0; i < m * n; ++i) product.c[i] += sums[chunk * m * n + i];
+      for (Index i = 0; i < m * n; ++i) total[i] += sums[chunk * m * n + i];
     }
   });
+  kernels<S>(*call.context.isa).round(total, m * n, product.c);
   return true;
 }
 
-template <class T>
-bool as_it_is(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product) {
-  const MicroShape micro{kernels.rows, kernels.columns, kernels.lanes, static_cast<int>(sizeof(T))};
+template <class A, class B, class S>
+bool as_it_is(const Context& context, const SumProduct<A, B, S>& product) {
+  using T = Accumulator<S>;
+  const KernelSet<T>& set = kernels<T>(*context.isa);
+  const MicroShape micro{set.rows, set.columns, set.lanes, static_cast<int>(sizeof(T))};
   const SumPlan plan = plan_sum(product.rows, product.reduction, product.columns, micro, caches(),
                                 workers_of(context));
-  return plan.batch > 0 ? by_chunks(context, kernels, product, plan.batch)
-                        : by_blocks(context, kernels, product, plan);
+  const Call<A, B, S> call{context, kernels<A>(*context.isa), kernels<B>(*context.isa), set,
+                           product};
+  return plan.batch > 0 ? by_chunks(call, plan.batch) : by_blocks(call, plan);
 }
 
 // C^T = B^T . A is the same sums: taken where C is narrower than it is high, so
 // that the long side lies along the vectors.
-template <class T>
-bool flipped(const Context& context, const KernelSet<T>& kernels, const SumProduct<T>& product) {
-  SumProduct<T> other = product;
+template <class A, class B, class S>
+bool flipped(const Context& context, const SumProduct<A, B, S>& product) {
+  SumProduct<B, A, S> other;
   other.rows = product.columns;
+  other.reduction = product.reduction;
   other.columns = product.rows;
-  other.c = allocate<T>(context, product.rows * product.columns);
+  other.c = allocate<S>(context, product.rows * product.columns);
   if (other.c == nullptr) return false;
-  other.gather = [&](Index first, Index count, const T** a, const T** b) {
-    product.gather(first, count, b, a);
+  other.gather = [&](Index first, Index count, const B** b, const A** a) {
+    product.gather(first, count, a, b);
   };
-  if (!as_it_is(context, kernels, other)) return false;
+  if (!as_it_is(context, other)) return false;
   for (Index row = 0; row < product.rows; ++row) {
     for (Index column = 0; column < product.columns; ++column) {
       product.c[row * product.columns + column] = other.c[column * product.rows + row];
@@ -168,20 +204,26 @@ bool flipped(const Context& context, const KernelSet<T>& kernels, const SumProdu
 
 }  // namespace
 
-template <class T>
-bool sum_product(const Context& context, const KernelSet<T>& kernels,
-                 const SumProduct<T>& product) {
+template <class A, class B, class S>
+bool sum_product(const Context& context, const SumProduct<A, B, S>& product) {
   const Index m = product.rows, n = product.columns;
   if (m == 0 || n == 0) return true;
   if (product.reduction == 0) {
-    std::fill_n(product.c, m * n, T(0));
+    std::fill_n(product.c, m * n, S{});
     return true;
   }
-  const bool narrow = n < kernels.columns && m > n;
-  return narrow ? flipped(context, kernels, product) : as_it_is(context, kernels, product);
+  const bool narrow = n < kernels<Accumulator<S>>(*context.isa).columns && m > n;
+  return narrow ? flipped(context, product) : as_it_is(context, product);
 }
 
-template bool sum_product(const Context&, const KernelSet<float>&, const SumProduct<float>&);
-template bool sum_product(const Context&, const KernelSet<double>&, const SumProduct<double>&);
+#define SHARED_DENSE_INSTANTIATE(A, B, S) \
+  template bool sum_product(const Context&, const SumProduct<A, B, S>&);
+SHARED_DENSE_INSTANTIATE(float, float, float)
+SHARED_DENSE_INSTANTIATE(double, double, double)
+SHARED_DENSE_INSTANTIATE(BFloat16, float, BFloat16)
+SHARED_DENSE_INSTANTIATE(float, BFloat16, BFloat16)
+SHARED_DENSE_INSTANTIATE(Half, float, Half)
+SHARED_DENSE_INSTANTIATE(float, Half, Half)
+#undef SHARED_DENSE_INSTANTIATE
 
 }  // namespace shared_dense

@@ -13,6 +13,32 @@ using Index = std::int64_t;
 // float32 sum over n rows grows with 256 + n/256 rather than n.
 inline constexpr Index kRowChunk = 256;
 
+// Storage types of 16 bits. Nothing is computed in them: they become float where
+// they are read, and a result is rounded once, to nearest even, where it is
+// stored.
+struct BFloat16 {
+  std::uint16_t bits;  // the upper half of a float
+};
+struct Half {
+  std::uint16_t bits;  // IEEE 754 binary16
+};
+
+// What products of a storage type are accumulated in.
+template <class S>
+struct AccumulatorOf {
+  using Type = S;
+};
+template <>
+struct AccumulatorOf<BFloat16> {
+  using Type = float;
+};
+template <>
+struct AccumulatorOf<Half> {
+  using Type = float;
+};
+template <class S>
+using Accumulator = typename AccumulatorOf<S>::Type;
+
 // The epilogues a tile can get before it is stored. leaky_relu has slope 0.2
 // and elu has alpha 1: Keras's and TensorFlow's defaults.
 enum class Activation : std::uint8_t {

@@ -6,11 +6,11 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "core/activation.h"
 #include "core/plan.h"
@@ -20,8 +20,28 @@
 
 namespace py = pybind11;
 
+namespace pybind11::detail {
+
+// NumPy has binary16; of bfloat16 it gets the bits.
+template <>
+struct npy_format_descriptor<shared_dense::Half> {
+  static constexpr auto name = const_name("float16");
+  static pybind11::dtype dtype() { return pybind11::dtype("float16"); }
+};
+template <>
+struct npy_format_descriptor<shared_dense::BFloat16> {
+  static constexpr auto name = const_name("uint16");
+  static pybind11::dtype dtype() { return pybind11::dtype("uint16"); }
+};
+
+}  // namespace pybind11::detail
+
 namespace shared_dense {
 namespace {
+
+// The oracle is there for the types that C++ can compute in.
+template <class S>
+constexpr bool kHasReference = std::is_same_v<S, Accumulator<S>>;
 
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
@@ -47,7 +67,8 @@ class PoisonedScratch : public Scratch {
 template <class T>
 Array<T> poisoned(std::vector<py::ssize_t> shape) {
   Array<T> array(std::move(shape));
-  std::fill_n(array.mutable_data(), array.size(), std::numeric_limits<T>::quiet_NaN());
+  // All bits set: a NaN in every format.
+  std::memset(array.mutable_data(), 0xFF, array.nbytes());
   return array;
 }
 
@@ -113,6 +134,7 @@ py::tuple py_forward(const std::vector<Array<T>>& xs, const Array<T>& w,
                      const std::vector<Array<T>>& biases, const std::vector<std::string>& names,
                      bool transposed, bool keep, int threads, const std::string& isa,
                      bool reference) {
+  if (reference && !kHasReference<T>) fail("no oracle in this dtype");
   const Kernel<T> kernel = kernel_of(w, transposed);
   const auto activations = activations_of(names, xs.size());
   const auto bias = biases_of(biases, xs.size(), kernel.units);
@@ -131,7 +153,7 @@ py::tuple py_forward(const std::vector<Array<T>>& xs, const Array<T>& w,
   {
     const py::gil_scoped_release release;
     if (reference) {
-      reference_forward(kernel, segments);
+      if constexpr (kHasReference<T>) reference_forward(kernel, segments);
     } else {
       ok = forward(context, kernel, segments);
     }
@@ -146,6 +168,7 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
                      const std::vector<Array<T>>& biases, const std::vector<std::string>& names,
                      bool transposed, const std::vector<bool>& wants_dx, bool wants_dkernel,
                      int dbias_count, int threads, const std::string& isa, bool reference) {
+  if (reference && !kHasReference<T>) fail("no oracle in this dtype");
   const Kernel<T> kernel = kernel_of(w, transposed);
   const std::size_t n = xs.size();
   const auto activations = activations_of(names, n);
@@ -181,7 +204,7 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
   {
     const py::gil_scoped_release release;
     if (reference) {
-      reference_backward(kernel, segments, bias, outputs);
+      if constexpr (kHasReference<T>) reference_backward(kernel, segments, bias, outputs);
     } else {
       ok = backward(context, kernel, segments, outputs);
     }
@@ -200,8 +223,9 @@ void define(py::module_& m) {
   m.def("forward", &py_forward<T>, "xs"_a, "kernel"_a, "biases"_a = std::vector<Array<T>>{},
         "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
         "keep"_a = false, "threads"_a = 1, "isa"_a = "", "reference"_a = false,
-        "(ys, pre_activations) of float32 or float64 arrays [rows, in_features]; "
-        "`reference` runs the float64 oracle instead.");
+        "(ys, pre_activations) of arrays [rows, in_features] of float32, float64, float16, or "
+        "uint16 for the bits of bfloat16; `reference` runs the float64 oracle instead (float32 and "
+        "float64 only).");
   m.def("backward", &py_backward<T>, "xs"_a, "dys"_a, "saved"_a, "kernel"_a,
         "biases"_a = std::vector<Array<T>>{}, "activations"_a = std::vector<std::string>{"linear"},
         "transpose_kernel"_a = false, "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0,
@@ -219,6 +243,8 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The shared-dense CPU core over NumPy arrays.";
   define<float>(m);
   define<double>(m);
+  define<Half>(m);
+  define<BFloat16>(m);
   m.def(
       "isa",
       []() -> std::string {

@@ -16,12 +16,37 @@ using tensorflow::OpOutputList;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
+// The core's name for the type that a tensor of T holds.
+template <class T>
+struct StorageOf {
+  using Type = T;
+};
+template <>
+struct StorageOf<Eigen::bfloat16> {
+  using Type = BFloat16;
+};
+template <>
+struct StorageOf<Eigen::half> {
+  using Type = Half;
+};
+template <class T>
+using Storage = typename StorageOf<T>::Type;
+
+template <class T>
+const Storage<T>* data_of(const Tensor& tensor) {
+  return static_cast<const Storage<T>*>(static_cast<const void*>(tensor.flat<T>().data()));
+}
+template <class T>
+Storage<T>* data_of(Tensor* tensor) {
+  return static_cast<Storage<T>*>(static_cast<void*>(tensor->flat<T>().data()));
+}
+
 // The operands of either op, after their shapes were checked.
 template <class T>
 struct Operands {
   OpInputList inputs, biases;
   const Tensor* kernel_tensor;
-  Kernel<T> kernel;
+  Kernel<Storage<T>> kernel;
   std::vector<Index> rows;
   std::vector<TensorShape> output_shapes;
   std::vector<Activation> activations;
@@ -39,7 +64,7 @@ struct Operands {
       return invalid(op, ": kernel must have rank 2, got shape ", shape.DebugString());
     }
     const bool transposed = attributes.transpose_kernel;
-    kernel = {kernel_tensor->flat<T>().data(), shape.dim_size(transposed ? 1 : 0),
+    kernel = {data_of<T>(*kernel_tensor), shape.dim_size(transposed ? 1 : 0),
               shape.dim_size(transposed ? 0 : 1), transposed};
     for (int i = 0; i < inputs.size(); ++i) {
       const TensorShape& input = inputs[i].shape();
@@ -72,9 +97,9 @@ struct Operands {
     return rows;
   }
 
-  const T* bias(int i) const {
+  const Storage<T>* bias(int i) const {
     if (biases.size() == 0) return nullptr;
-    return biases[biases.size() == 1 ? 0 : i].template flat<T>().data();
+    return data_of<T>(biases[biases.size() == 1 ? 0 : i]);
   }
 };
 
@@ -103,16 +128,16 @@ class SharedMatMulOp : public OpKernel {
     OpOutputList outputs, pre_activations;
     OP_REQUIRES_OK(ctx, ctx->output_list("outputs", &outputs));
     OP_REQUIRES_OK(ctx, ctx->output_list("pre_activations", &pre_activations));
-    std::vector<ForwardSegment<T>> segments(n);
+    std::vector<ForwardSegment<Storage<T>>> segments(n);
     for (int i = 0; i < n; ++i) {
       Tensor *y = nullptr, *z = nullptr;
       OP_REQUIRES_OK(ctx, outputs.allocate(i, operands.output_shapes[i], &y));
       if (kept_ != 0) {
         OP_REQUIRES_OK(ctx, pre_activations.allocate(i, operands.output_shapes[i], &z));
       }
-      segments[i] = {operands.rows[i],    operands.inputs[i].template flat<T>().data(),
-                     y->flat<T>().data(), z == nullptr ? nullptr : z->flat<T>().data(),
-                     operands.bias(i),    operands.activations[i]};
+      segments[i] = {operands.rows[i], data_of<T>(operands.inputs[i]),
+                     data_of<T>(y),    z == nullptr ? nullptr : data_of<T>(z),
+                     operands.bias(i), operands.activations[i]};
     }
     Framework framework(ctx);
     OP_REQUIRES(ctx, forward(framework.context(), operands.kernel, segments),
@@ -147,36 +172,36 @@ class SharedMatMulGradOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->output_list("kernel_grads", &dkernel));
     OP_REQUIRES_OK(ctx, ctx->output_list("bias_grads", &dbias));
 
-    std::vector<BackwardSegment<T>> segments(n);
-    BackwardOutputs<T> outputs{nullptr, nullptr};
+    std::vector<BackwardSegment<Storage<T>>> segments(n);
+    BackwardOutputs<Storage<T>> outputs{nullptr, nullptr};
     for (int i = 0, next_dx = 0; i < n; ++i) {
       OP_REQUIRES_OK(ctx, check_like_output(operands, "output_grads", i, grads[i].shape()));
-      BackwardSegment<T>& segment = segments[i];
+      BackwardSegment<Storage<T>>& segment = segments[i];
       segment.rows = operands.rows[i];
       segment.activation = operands.activations[i];
-      segment.x = operands.inputs[i].template flat<T>().data();
-      segment.dy = grads[i].template flat<T>().data();
+      segment.x = data_of<T>(operands.inputs[i]);
+      segment.dy = data_of<T>(grads[i]);
       if (segment.activation != Activation::kLinear) {
         OP_REQUIRES(ctx, saved.size() == n,
                     invalid("SharedMatMulGrad: saved must hold one tensor per input (", n,
                             ") unless all activations are linear, got ", saved.size()));
         OP_REQUIRES_OK(ctx, check_like_output(operands, "saved", i, saved[i].shape()));
-        segment.saved = saved[i].template flat<T>().data();
+        segment.saved = data_of<T>(saved[i]);
       }
       Tensor* tensor = nullptr;
       if (wanted_.input[i]) {
         OP_REQUIRES_OK(ctx, dx.allocate(next_dx++, operands.inputs[i].shape(), &tensor));
-        segment.dx = tensor->flat<T>().data();
+        segment.dx = data_of<T>(tensor);
       }
     }
     Tensor* tensor = nullptr;
     if (wanted_.kernels == 1) {
       OP_REQUIRES_OK(ctx, dkernel.allocate(0, operands.kernel_tensor->shape(), &tensor));
-      outputs.dkernel = tensor->flat<T>().data();
+      outputs.dkernel = data_of<T>(tensor);
     }
     for (int i = 0; i < wanted_.biases; ++i) {
       OP_REQUIRES_OK(ctx, dbias.allocate(i, operands.biases[i].shape(), &tensor));
-      T* data = tensor->flat<T>().data();
+      Storage<T>* data = data_of<T>(tensor);
       if (wanted_.biases == 1) {
         outputs.dbias = data;
       } else {
@@ -211,6 +236,8 @@ class SharedMatMulGradOp : public OpKernel {
       SharedMatMulGradOp<T>);
 SHARED_DENSE_REGISTER(float)
 SHARED_DENSE_REGISTER(double)
+SHARED_DENSE_REGISTER(Eigen::bfloat16)
+SHARED_DENSE_REGISTER(Eigen::half)
 #undef SHARED_DENSE_REGISTER
 
 }  // namespace

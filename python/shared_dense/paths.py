@@ -15,7 +15,7 @@ import tensorflow as tf
 from shared_dense import loader
 
 # Kernels the op library registers, by device.
-OP_DTYPES = {"CPU": ("float32", "float64"), "GPU": ()}
+OP_DTYPES = {"CPU": ("float32", "float64", "bfloat16", "float16"), "GPU": ()}
 
 
 class Path(NamedTuple):
