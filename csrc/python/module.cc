@@ -17,6 +17,7 @@
 #include "core/reference.h"
 #include "core/shared_matmul.h"
 #include "python/std_threads.h"
+#include "python/timing.h"
 
 namespace py = pybind11;
 
@@ -219,6 +220,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The shared-dense CPU core over NumPy arrays.";
   define<float>(m);
   define<double>(m);
+  define_timing(m);
   m.def(
       "isa",
       []() -> std::string {
