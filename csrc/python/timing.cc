@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "core/shared_matmul.h"
-#include "python/std_threads.h"
+#include "python/spinning_threads.h"
 
 namespace py = pybind11;
 
@@ -77,8 +77,8 @@ Index rows_of(const Array<T>& x) {
   return x.shape(0);
 }
 
-// Seconds of `repeat` calls, after one that is not timed: it touches the memory and wakes the
-// threads.
+// Seconds of `repeat` calls, after one that is not timed: it touches the memory and fetches the
+// operands.
 double seconds_of(int repeat, int threads, const std::string& isa_name,
                   const std::function<bool(const Context&)>& call) {
   if (repeat < 1) fail("repeat must be at least 1");
@@ -89,8 +89,8 @@ double seconds_of(int repeat, int threads, const std::string& isa_name,
   }
   const py::gil_scoped_release release;
   KeptScratch scratch;
-  std::unique_ptr<StdThreads> pool;
-  if (threads > 1) pool = std::make_unique<StdThreads>(threads);
+  std::unique_ptr<SpinningThreads> pool;
+  if (threads > 1) pool = std::make_unique<SpinningThreads>(threads);
   const Context context{pool.get(), &scratch, isa};
   bool ok = call(context);
   const auto start = std::chrono::steady_clock::now();
