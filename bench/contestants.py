@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import shared_dense as sd
+from bench.exact import product
 from bench.shapes import Shape
 
 
@@ -67,34 +68,39 @@ def contestants(backward: bool) -> dict[str, Layer]:
     }
 
 
-def make_operands(shape: Shape) -> Operands:
+def make_operands(shape: Shape, dtype: str = "float32") -> Operands:
     """Normal numbers, the same on every run; outputs are of order one, half of them positive."""
     rng = np.random.default_rng(0)
+    drawn = np.float64 if dtype == "float64" else np.float32
 
-    def normal(*size: int) -> tf.Tensor:
-        return tf.constant(rng.standard_normal(size, np.float32))
+    def normal(*size: int, scale: int = 1) -> tf.Tensor:
+        values = rng.standard_normal(size, drawn) / np.sqrt(scale).astype(drawn)
+        return tf.cast(tf.constant(values), dtype)
 
     return Operands(
         [normal(rows, shape.in_features) for rows in shape.rows],
-        normal(shape.in_features, shape.units) / np.sqrt(shape.in_features).astype(np.float32),
+        normal(shape.in_features, shape.units, scale=shape.in_features),
         normal(shape.units),
         [normal(rows, shape.units) for rows in shape.rows],
     )
 
 
 def exact(operands: Operands, signs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
-    """Outputs in float64 and, given where they are positive, the gradients.
+    """Outputs and, given where they are positive, gradients, in float64; for float64 more precise.
 
     Where a sum is within rounding of zero, relu may rightly have slope zero or one. `signs` says
     which was taken.
     """
+    dtype = operands.kernel.dtype.name
+    wide = np.longdouble if dtype == "float64" else np.float64
     xs, dys = ([np.asarray(x, np.float64) for x in part] for part in (operands.xs, operands.dys))
     kernel, bias = (np.asarray(x, np.float64) for x in (operands.kernel, operands.bias))
-    values = [np.maximum(x @ kernel + bias, 0) for x in xs]
+    values = [np.maximum(product(x, kernel, dtype) + bias, 0) for x in xs]
     if signs is not None:
         dzs = [dy * sign for dy, sign in zip(dys, signs, strict=True)]
-        values += [dz @ kernel.T for dz in dzs]
-        values += [np.concatenate(xs).T @ np.concatenate(dzs), sum(dz.sum(0) for dz in dzs)]
+        values += [product(dz, kernel.T, dtype) for dz in dzs]
+        values.append(product(np.concatenate(xs).T, np.concatenate(dzs), dtype))
+        values.append(np.concatenate(dzs).astype(wide).sum(axis=0))
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -22,6 +23,29 @@ class Shape(NamedTuple):
     def flops(self, backward: bool) -> int:
         """Of the products: one forward, two more backward."""
         return 2 * sum(self.rows) * self.in_features * self.units * (3 if backward else 1)
+
+
+def parse(name: str) -> Shape:
+    """The shape of a name: `parse(shape.name) == shape`.
+
+    Raises:
+        ValueError: the text is no name of a shape; the message says what is.
+    """
+    found = re.fullmatch(r"\s*(\d+)x(\d+|\[[\d\s,]+\])\s+(\d+)->(\d+)\s*", name)
+    wanted = "write '8x3 1000->700' (8 inputs of 3 rows) or '2x[2000,500] 64->1' (rows of each)"
+    if found is None:
+        raise ValueError(f"{name!r} is no shape; {wanted}")
+    count, each, in_features, units = found.groups()
+    if each.startswith("["):
+        rows = tuple(int(text) for text in each[1:-1].split(",") if text.strip())
+    else:
+        rows = (int(each),) * int(count)
+    if len(rows) != int(count):
+        raise ValueError(f"{name!r} has {count} inputs, but rows for {len(rows)}; {wanted}")
+    shape = Shape(rows, int(in_features), int(units))
+    if not rows or min(*rows, shape.in_features, shape.units) < 1:
+        raise ValueError(f"{name!r} has a size of 0, which takes no time")
+    return shape
 
 
 SHAPES = [

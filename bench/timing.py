@@ -18,7 +18,6 @@ from bench.contestants import Layer, Operands
 # Parts of grappler that would remove the body of the loop, or take it out. The remapper, which
 # gives plain reuse its fused matmul, stays on.
 SWITCHED_OFF = ("dependency_optimization", "loop_optimization")
-PEAK_SIZE = 2048  # 17 GFLOP: long enough for every core to be busy, short enough to repeat
 
 
 def prepare(threads: int) -> None:
@@ -94,32 +93,3 @@ def measure(
         name: [max(t - statistics.median(without[name]), 1e-9) / counts[name] for t in whole[name]]
         for name in names
     }
-
-
-def ratios(seconds: dict[str, list[float]], name: str) -> dict[str, float]:
-    """How many times the op's time the named one took: median and quartiles over the rounds."""
-    per_round = [b / a for a, b in zip(seconds["op"], seconds[name], strict=True)]
-    q1, median, q3 = np.percentile(per_round, [25, 50, 75])
-    return {"median": float(median), "q1": float(q1), "q3": float(q3)}
-
-
-def microseconds(seconds: list[float]) -> float:
-    """The median, in microseconds."""
-    return 1e6 * statistics.median(seconds)
-
-
-def fma_peak(times: int) -> float:
-    """FLOP/s of NumPy's best large float32 matmul: a proxy for what the cores can multiply and add.
-
-    Its thread count is OPENBLAS_NUM_THREADS as NumPy was imported. Call it before and after the
-    timings, not between: its threads keep spinning for a while.
-    """
-    a = np.ones((PEAK_SIZE, PEAK_SIZE), np.float32)
-    out = np.empty_like(a)
-    best = float("inf")
-    for _ in range(times):
-        start = time.perf_counter()
-        np.matmul(a, a, out=out)
-        best = min(best, time.perf_counter() - start)
-    time.sleep(0.3)
-    return 2 * PEAK_SIZE**3 / best

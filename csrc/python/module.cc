@@ -17,6 +17,7 @@
 #include "core/reference.h"
 #include "core/shared_matmul.h"
 #include "python/std_threads.h"
+#include "python/timing.h"
 
 namespace py = pybind11;
 
@@ -245,6 +246,7 @@ PYBIND11_MODULE(_core, m) {
   define<double>(m);
   define<Half>(m);
   define<BFloat16>(m);
+  define_timing(m);
   m.def(
       "isa",
       []() -> std::string {

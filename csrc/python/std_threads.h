@@ -2,8 +2,6 @@
 // of its own, TensorFlow does.
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -32,28 +30,17 @@ class StdThreads : public ThreadPool {
 
   int threads() const override { return static_cast<int>(workers_.size()) + 1; }
 
-  bool awake() const override { return spinning_.load(std::memory_order_relaxed) > 0; }
+  bool awake() const override { return false; }  // its workers sleep between tasks
 
   void schedule(std::function<void()> task) override {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       tasks_.push_back(std::move(task));
-      pending_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_one();
   }
 
  private:
-  // A worker that has just finished is likely to be wanted again soon.
-  void spin() {
-    using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + std::chrono::microseconds(100);
-    spinning_.fetch_add(1, std::memory_order_relaxed);
-    while (pending_.load(std::memory_order_acquire) == 0 && Clock::now() < end) {
-    }
-    spinning_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
   void run() {
     for (;;) {
       std::function<void()> task;
@@ -63,10 +50,8 @@ class StdThreads : public ThreadPool {
         if (tasks_.empty()) return;
         task = std::move(tasks_.front());
         tasks_.pop_front();
-        pending_.fetch_sub(1, std::memory_order_relaxed);
       }
       task();
-      spin();
     }
   }
 
@@ -74,7 +59,6 @@ class StdThreads : public ThreadPool {
   std::condition_variable wake_;
   std::deque<std::function<void()>> tasks_;
   bool stop_ = false;
-  std::atomic<int> pending_{0}, spinning_{0};
   std::vector<std::thread> workers_;
 };
 

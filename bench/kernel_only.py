@@ -1,0 +1,197 @@
+"""The kernel alone: the core's forward product against NumPy's matmul, without TensorFlow.
+
+The core takes the inputs where they lie; NumPy takes them already concatenated, so its BLAS has
+nothing to do but one product. Both write memory that was there before. Runs in a process of its
+own for each number of threads, because OpenBLAS reads its number once:
+
+    python -m bench.kernel_only --threads 2 --dtype float32 --rounds 15 --budget 0.05 SHAPE...
+
+prints a line of JSON about the BLAS and then one for each shape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from bench import medians, shapes
+from bench.shapes import Shape
+
+ROOT = Path(__file__).resolve().parent.parent
+DTYPES = ("float32", "float64")  # those that NumPy multiplies with BLAS
+# OpenBLAS's threads spin for about 0.1 s after a product and would slow what comes next.
+SETTLE_STEP, SETTLE_STEPS = 0.01, 100  # seconds of a look, and how many at most
+MOST_CALLS = 100_000
+
+
+def load_core() -> ModuleType:
+    """shared_dense._core from its file: importing the package would import TensorFlow."""
+    package = importlib.util.find_spec("shared_dense")
+    assert package is not None and package.submodule_search_locations
+    folder = Path(package.submodule_search_locations[0])
+    path = folder / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    spec = importlib.util.spec_from_file_location("_core", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def aligned(values: np.ndarray) -> np.ndarray:
+    """A copy that starts at a multiple of 64 bytes, as TensorFlow's tensors do."""
+    memory = np.empty(values.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+def blas_name() -> str:
+    """The library behind np.matmul and the kernel it chose, as far as threadpoolctl tells."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{built['name']} {built['version']} (threadpoolctl would name its kernel)"
+    for library in threadpoolctl.threadpool_info():
+        if library["user_api"] == "blas":
+            kernel = library.get("architecture", "an unknown")
+            return f"{library['internal_api']} {library['version']}, {kernel} kernel"
+    return "no BLAS that threadpoolctl knows"
+
+
+def _numpy_seconds(x: np.ndarray, kernel: np.ndarray, y: np.ndarray, calls: int) -> float:
+    np.matmul(x, kernel, out=y)  # wakes the threads, fetches the operands
+    start = time.perf_counter()
+    for _ in range(calls):
+        np.matmul(x, kernel, out=y)
+    return time.perf_counter() - start
+
+
+def _settle() -> None:
+    """Waits until no thread of this process is at work."""
+    for _ in range(SETTLE_STEPS):
+        busy = time.process_time()
+        time.sleep(SETTLE_STEP)
+        if time.process_time() - busy < SETTLE_STEP / 5:
+            return
+
+
+def _calls(run: Callable[[int], float], budget: float) -> int:
+    """How many calls take about `budget` seconds."""
+    calls = 1
+    while (seconds := run(calls)) < budget / 10 and calls < MOST_CALLS:
+        calls *= 4
+    return int(np.clip(calls * budget / seconds, 1, MOST_CALLS))
+
+
+def time_shape(
+    core: ModuleType, shape: Shape, dtype: str, threads: int, rounds: int, budget: float
+) -> dict:
+    """One row: microseconds of both, ratios over interleaved rounds, how far the results differ.
+
+    A product of 1 x 1 takes as long as it takes to call np.matmul from Python; that is taken off.
+    """
+    rng = np.random.default_rng(0)
+    stacked = aligned(rng.standard_normal((sum(shape.rows), shape.in_features)).astype(dtype))
+    kernel = aligned(rng.standard_normal((shape.in_features, shape.units)).astype(dtype))
+    ends = np.cumsum(shape.rows)[:-1]
+    xs = [aligned(x) for x in np.split(stacked, ends)]
+    want = aligned(np.zeros((len(stacked), shape.units), dtype))
+    got = [aligned(np.zeros_like(y)) for y in np.split(want, ends)]
+    one = np.ones((1, 1), dtype)
+
+    def run_core(calls: int) -> float:
+        return core.time_forward(xs, kernel, got, calls, threads)
+
+    def run_numpy(calls: int) -> float:
+        seconds = _numpy_seconds(stacked, kernel, want, calls)
+        if threads > 1:
+            _settle()
+        return seconds
+
+    run = {"core": run_core, "numpy": run_numpy}
+    calls = {name: _calls(function, budget) for name, function in run.items()}
+    whole: dict[str, list[float]] = {name: [] for name in run}
+    calling = []
+    for r in range(rounds):
+        for name in ("core", "numpy") if r % 2 else ("numpy", "core"):
+            whole[name].append(run[name](calls[name]))
+        calling.append(_numpy_seconds(one, one, one.copy(), 1000) / 1000)
+    overhead = {"core": 0.0, "numpy": statistics.median(calling)}
+    seconds = {
+        name: [max(t / calls[name] - overhead[name], 1e-9) for t in whole[name]] for name in run
+    }
+    return {
+        "shape": shape.name,
+        **shape._asdict(),
+        "threads": threads,
+        "us": {name: medians.microseconds(values) for name, values in seconds.items()},
+        "ratio": {"numpy": medians.ratios(seconds, "numpy", of="core")},
+        "difference": float(np.abs(np.concatenate(got) - want).max() / np.abs(want).max()),
+    }
+
+
+def measure(
+    timed: Sequence[Shape], dtype: str, threads: int, rounds: int, budget: float
+) -> Iterator[dict]:
+    """What the process of its own prints, line by line: the BLAS, then a row for each shape.
+
+    Raises:
+        RuntimeError: the process failed; the message is the last it said.
+    """
+    command = [sys.executable, "-m", "bench.kernel_only", "--threads", str(threads)]
+    command += ["--dtype", dtype, "--rounds", str(rounds), "--budget", str(budget)]
+    command += [shape.name for shape in timed]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        try:
+            yield from map(json.loads, child.stdout)
+            if child.wait() != 0:
+                reason = (child.stderr.read().strip().splitlines() or ["no message"])[-1]
+                raise RuntimeError(f"the kernel-only timing failed: {reason}")
+        finally:
+            child.kill()  # Ctrl-C: it would go on in the background
+
+
+def main() -> int:
+    """Times the shapes of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.kernel_only")
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--dtype", choices=DTYPES, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--budget", type=float, required=True)
+    parser.add_argument("shapes", nargs="+", type=shapes.parse)
+    options = parser.parse_args()
+    say = functools.partial(print, flush=True)
+    core = load_core()
+    say(json.dumps({"blas": blas_name()}))
+    for shape in options.shapes:
+        row = time_shape(
+            core, shape, options.dtype, options.threads, options.rounds, options.budget
+        )
+        say(json.dumps(row))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # the parent, which heard it too, says so
+        sys.exit(130)

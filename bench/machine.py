@@ -1,0 +1,172 @@
+"""What the machine can do at best: compiles and runs bench/probe.cc, says where figures are from.
+
+Nothing here imports NumPy or TensorFlow, whose threads would disturb the probe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.limits import Level, Machine
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parent / "probe.cc"
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
+REPEATS, QUICK_REPEATS = 15, 3
+# Where the system does not say: bytes of one L1, L2 and L3.
+ASSUMED_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+LEAST_DRAM = 256 << 20  # bytes that no cache holds a part of worth mentioning
+
+
+class Cache(NamedTuple):
+    """A level of cache."""
+
+    name: str
+    size: int  # bytes of one
+    count: int  # how many of them the processors have on which this process may run
+
+    def capacity(self, threads: int) -> int:
+        """Bytes that so many threads have, spread over the caches as far as they go."""
+        return self.size * min(threads, self.count)
+
+
+class Measured(NamedTuple):
+    """The machine at several numbers of threads."""
+
+    machines: dict[int, Machine]
+    source: str  # where the figures are from, in words
+    caches: tuple[Cache, ...]
+
+
+def cpu_name() -> str:
+    """The processor's model, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        if models:
+            return models[0].split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpus() -> Sequence[int]:
+    """Processors on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)
+
+
+def caches(system: Path = Path("/sys/devices/system/cpu")) -> tuple[Cache, ...]:
+    """L1 to L3 as Linux describes them, or else ASSUMED_CACHES."""
+    sizes: dict[str, int] = {}
+    instances: dict[str, set[str]] = {}
+    for cpu in cpus():
+        for index in sorted((system / f"cpu{cpu}" / "cache").glob("index*")):
+            try:
+                level, kind, size, shared = (
+                    (index / name).read_text().strip()
+                    for name in ("level", "type", "size", "shared_cpu_list")
+                )
+            except OSError:
+                continue
+            if kind == "Instruction" or not size.endswith("K"):
+                continue
+            name = f"L{level}"
+            sizes[name] = int(size[:-1]) << 10
+            instances.setdefault(name, set()).add(shared)
+    if not {"L1", "L2"} <= sizes.keys():
+        count = {"L1": len(cpus()), "L2": len(cpus()), "L3": 1}
+        return tuple(Cache(name, size, count[name]) for name, size in ASSUMED_CACHES.items())
+    return tuple(Cache(name, sizes[name], len(instances[name])) for name in sorted(sizes))
+
+
+def working_sets(levels: Sequence[Cache], threads: int) -> dict[str, int]:
+    """Bytes one thread touches to measure a level: half its share of a cache, far more of DRAM."""
+    sets = {cache.name: cache.capacity(threads) // 2 // threads for cache in levels}
+    dram = max(LEAST_DRAM, 4 * levels[-1].capacity(threads))
+    return {**sets, "DRAM": dram // threads}
+
+
+def compile_probe(folder: Path) -> Path:
+    """The compiled probe, kept in the folder until source, flags, compiler or processor change.
+
+    Raises:
+        RuntimeError: there is no compiler, or it fails; the message says which.
+    """
+    compiler = os.environ.get("CXX", "c++").split()
+    if shutil.which(compiler[0]) is None:
+        raise RuntimeError(f"there is no C++ compiler ({compiler[0]})")
+    key = SOURCE.read_bytes() + " ".join([*compiler, *FLAGS, cpu_name()]).encode()
+    program = folder / f"probe-{hashlib.sha256(key).hexdigest()[:12]}"
+    if not program.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = program.with_suffix(f".{os.getpid()}")
+        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(unfinished)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            first = next(iter(done.stderr.splitlines()), "no message")
+            raise RuntimeError(f"{compiler[0]} does not compile bench/probe.cc ({first})")
+        unfinished.rename(program)
+    return program
+
+
+def _json_of(command: Sequence[str]) -> dict:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"{Path(command[0]).name} failed: {reason}")
+    return json.loads(done.stdout)
+
+
+def from_probe(found: dict, levels: Sequence[Cache]) -> Machine:
+    """The machine of what the probe printed; L1 is measured, but no shape lives in it."""
+    capacity = {cache.name: cache.capacity(found["threads"]) for cache in levels}
+    return Machine(
+        found["fma"],
+        tuple(
+            Level(name, capacity.get(name, float("inf")), **rates)
+            for name, rates in found["levels"].items()
+            if name != "L1"
+        ),
+    )
+
+
+def _numpy_peak(threads: int, repeats: int) -> Machine:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "bench.numpy_peak", str(repeats)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True
+    )
+    return Machine(json.loads(done.stdout), ())
+
+
+def measure(threads: Sequence[int], quick: bool, folder: Path = ROOT / "out") -> Measured:
+    """The machine at each of the numbers of threads, in a few seconds; without a compiler, less.
+
+    Args:
+        threads: numbers of threads to measure.
+        quick: fewer repetitions.
+        folder: where the compiled probe is kept.
+    """
+    repeats = QUICK_REPEATS if quick else REPEATS
+    levels = caches()
+    try:
+        program = str(compile_probe(folder))
+        machines = {}
+        for n in threads:
+            sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
+            machines[n] = from_probe(_json_of([program, str(n), str(repeats), *sets]), levels)
+    except (RuntimeError, OSError, ValueError) as error:
+        source = (
+            f"only of arithmetic, by NumPy's best large matmul, a proxy for the FMA peak: {error}"
+        )
+        return Measured({n: _numpy_peak(n, repeats) for n in threads}, source, levels)
+    return Measured(machines, "measured by bench/probe.cc, the best of several runs", levels)
