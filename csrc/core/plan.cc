@@ -32,6 +32,9 @@ constexpr Index kTasksPerThread = 4;
 // as multiplying. Chosen, not tuned: the break-even was not searched for.
 constexpr Index kStreamRows = 16;
 
+// What a B that is read again and again is likely to find in a cache.
+constexpr Index kCachedBytes = Index{16} << 20;
+
 // k per block where B is packed by transposition: the block of B and the panel
 // of A it meets then stay in L1. With more rows to share it, C counts more.
 constexpr Index kTransposedDepth = 128;
@@ -55,6 +58,11 @@ Index at_least(Index a, Index low) { return std::max(a, low); }
 // Cuts `size` into the given number of near-equal blocks of whole `unit`s.
 Index even_block(Index size, Index blocks, Index unit) {
   return at_least(round_up(ceil_div(size, at_least(blocks, 1)), unit), unit);
+}
+
+// The part of the time that threads are busy with `tasks` equal tasks.
+double balance(Index tasks, int threads) {
+  return static_cast<double>(tasks) / (threads * ceil_div(tasks, threads));
 }
 
 }  // namespace
@@ -97,7 +105,8 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
   const bool apart = k * item % 512 != 0;
   const bool reads_in_place =
       n <= nr || k <= kShallowDepth || (apart && run >= 4 * mr && n <= kPackingPays * nr);
-  if (m >= 4 * mr && run >= mr && reads_in_place && k * round_up(n, nr) * item <= caches.l2 / 2) {
+  if (m >= 4 * mr && run >= mr && reads_in_place && k * round_up(n, nr) * item <= caches.l2 / 2 &&
+      (!plan.parallel || n <= nr || balance(ceil_div(m, mr), threads) > 0.9)) {
     const bool flips = n <= std::min<Index>(micro.lanes / 2, mr);
     plan.path = flips ? RowsPath::kFlipped : RowsPath::kInPlace;
     plan.depth = at_least(k, 1);
@@ -113,7 +122,9 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
     plan.row_block = round_up(m, mr);
     // The sums of a stripe stay in L2: wide stripes are long runs through B.
     const Index widest = at_least(caches.l2 / 4 / (m * item) / nr * nr, nr);
-    const Index tasks = plan.parallel ? kTasksPerThread * threads : 1;
+    // A B that comes from memory comes fastest in a few long runs.
+    const bool cached = k * n * item <= kCachedBytes;
+    const Index tasks = plan.parallel ? (cached ? kTasksPerThread : 1) * threads : 1;
     plan.column_block = std::min(widest, even_block(n, tasks, nr));
     plan.column_chunk = round_up(n, nr);
     return plan;
@@ -128,7 +139,10 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
 
   const Index wanted = plan.parallel ? kTasksPerThread * threads : 1;
   const Index panels = ceil_div(n, nr);
-  if (panels >= std::min(wanted, ceil_div(m, mr))) {
+  const Index vectors = ceil_div(n, micro.lanes);
+  const double by_columns = balance(panels, threads) * vectors / (panels * (nr / micro.lanes));
+  if (panels >= wanted || ceil_div(m, mr) <= panels ||
+      (plan.parallel && by_columns >= balance(ceil_div(m, mr), threads))) {
     plan.path = RowsPath::kByColumns;
     const Index row_bytes = at_least(k, 1) * item;
     const bool keeps = row_bytes * round_up(n, nr) <= kKeptBytes;

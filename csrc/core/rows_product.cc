@@ -110,17 +110,19 @@ bool in_place(const Call<A, S>& call) {
   const bool flipped = call.plan.path == RowsPath::kFlipped;
   const int width = flipped ? call.kernels.rows : call.kernels.columns;
   const auto multiply = flipped ? call.kernels.multiply_flipped : call.kernels.multiply_in_place;
-  T* b = call.allocate(k * ceil_div(n, width) * width);
+  const Index panels = ceil_div(n, width);
+  T* b = call.allocate(panels * k * width);
   if (b == nullptr) return false;
-  for (Index column = 0; column < n; column += width)
-    pack_b(call, column, width, 0, k, b + column * k);
 
-  parallel_for(call.threads, tasks, [&](Index task, int) {
-    const Index first = task * call.plan.row_block;
+  parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int) {
+    if (stage == 0) {
+      pack_b(call, item * width, width, 0, k, b + item * width * k);
+      return;
+    }
+    const Index first = item * call.plan.row_block;
     const Index count = std::min(call.plan.row_block, m - first);
-    call.product.runs(first, count, [&](const Run<A, S>& run) {
-      multiply({run.rows, call.product.columns, k, run.a, b, run.out});
-    });
+    call.product.runs(first, count,
+                      [&](const Run<A, S>& run) { multiply({run.rows, n, k, run.a, b, run.out}); });
   });
   return true;
 }
