@@ -5,6 +5,7 @@ find_package(Threads REQUIRED)
 add_library(shared_dense_core STATIC
   csrc/core/activation.cc
   csrc/core/dispatch.cc
+  csrc/core/explain.cc
   csrc/core/kernels_generic.cc
   csrc/core/parallel.cc
   csrc/core/plan.cc

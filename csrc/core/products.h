@@ -41,6 +41,11 @@ struct RowsProduct {
       runs;
 };
 
+// The plan of such a product.
+template <class A, class S>
+RowsPlan plan_of(const Isa& isa, const Workers& workers, Index rows, Index depth, Index columns,
+                 Index segments, bool transposed);
+
 template <class A, class S>
 [[nodiscard]] bool rows_product(const Context& context, const RowsProduct<A, S>& product);
 
@@ -52,6 +57,11 @@ struct SumProduct {
   std::function<void(Index first, Index count, const A** a, const B** b)> gather;
   S* c;  // [rows, columns]
 };
+
+// The plan of such a product, whose C^T is made if `flips`.
+template <class S>
+SumPlan plan_of_sum(const Isa& isa, const Workers& workers, Index rows, Index reduction,
+                    Index columns, bool* flips);
 
 template <class A, class B, class S>
 [[nodiscard]] bool sum_product(const Context& context, const SumProduct<A, B, S>& product);

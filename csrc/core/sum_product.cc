@@ -168,16 +168,28 @@ bool by_chunks(const Call<A, B, S>& call, Index batch) {
   return true;
 }
 
+template <class S>
+SumPlan plan_as_it_is(const Isa& isa, const Workers& workers, Index rows, Index reduction,
+                      Index columns) {
+  using T = Accumulator<S>;
+  const KernelSet<T>& set = kernels<T>(isa);
+  const MicroShape micro{set.rows, set.columns, set.lanes, static_cast<int>(sizeof(T))};
+  return plan_sum(rows, reduction, columns, micro, caches(), workers);
+}
+
 template <class A, class B, class S>
 bool as_it_is(const Context& context, const SumProduct<A, B, S>& product) {
-  using T = Accumulator<S>;
-  const KernelSet<T>& set = kernels<T>(*context.isa);
-  const MicroShape micro{set.rows, set.columns, set.lanes, static_cast<int>(sizeof(T))};
-  const SumPlan plan = plan_sum(product.rows, product.reduction, product.columns, micro, caches(),
-                                workers_of(context));
-  const Call<A, B, S> call{context, kernels<A>(*context.isa), kernels<B>(*context.isa), set,
+  const Isa& isa = *context.isa;
+  const SumPlan plan =
+      plan_as_it_is<S>(isa, workers_of(context), product.rows, product.reduction, product.columns);
+  const Call<A, B, S> call{context, kernels<A>(isa), kernels<B>(isa), kernels<Accumulator<S>>(isa),
                            product};
   return plan.batch > 0 ? by_chunks(call, plan.batch) : by_blocks(call, plan);
+}
+
+template <class S>
+bool flips(const Isa& isa, Index rows, Index columns) {
+  return columns < kernels<Accumulator<S>>(isa).columns && rows > columns;
 }
 
 // C^T = B^T . A is the same sums: taken where C is narrower than it is high, so
@@ -204,6 +216,14 @@ bool flipped(const Context& context, const SumProduct<A, B, S>& product) {
 
 }  // namespace
 
+template <class S>
+SumPlan plan_of_sum(const Isa& isa, const Workers& workers, Index rows, Index reduction,
+                    Index columns, bool* flipped) {
+  *flipped = flips<S>(isa, rows, columns);
+  return *flipped ? plan_as_it_is<S>(isa, workers, columns, reduction, rows)
+                  : plan_as_it_is<S>(isa, workers, rows, reduction, columns);
+}
+
 template <class A, class B, class S>
 bool sum_product(const Context& context, const SumProduct<A, B, S>& product) {
   const Index m = product.rows, n = product.columns;
@@ -212,8 +232,7 @@ bool sum_product(const Context& context, const SumProduct<A, B, S>& product) {
     std::fill_n(product.c, m * n, S{});
     return true;
   }
-  const bool narrow = n < kernels<Accumulator<S>>(*context.isa).columns && m > n;
-  return narrow ? flipped(context, product) : as_it_is(context, product);
+  return flips<S>(*context.isa, m, n) ? flipped(context, product) : as_it_is(context, product);
 }
 
 #define SHARED_DENSE_INSTANTIATE(A, B, S) \
@@ -224,6 +243,14 @@ SHARED_DENSE_INSTANTIATE(BFloat16, float, BFloat16)
 SHARED_DENSE_INSTANTIATE(float, BFloat16, BFloat16)
 SHARED_DENSE_INSTANTIATE(Half, float, Half)
 SHARED_DENSE_INSTANTIATE(float, Half, Half)
+#undef SHARED_DENSE_INSTANTIATE
+
+#define SHARED_DENSE_INSTANTIATE(S) \
+  template SumPlan plan_of_sum<S>(const Isa&, const Workers&, Index, Index, Index, bool*);
+SHARED_DENSE_INSTANTIATE(float)
+SHARED_DENSE_INSTANTIATE(double)
+SHARED_DENSE_INSTANTIATE(BFloat16)
+SHARED_DENSE_INSTANTIATE(Half)
 #undef SHARED_DENSE_INSTANTIATE
 
 }  // namespace shared_dense

@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "core/activation.h"
+#include "core/explain.h"
 #include "core/plan.h"
 #include "core/reference.h"
 #include "core/shared_matmul.h"
@@ -218,6 +219,25 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
   return result;
 }
 
+template <class S>
+std::string explain_as(const CallShape& shape, const Workers& workers) {
+  const Isa& isa = *isa_of("");
+  return explain_forward<S>(isa, workers, shape) + "\n" +
+         explain_input_gradient<S>(isa, workers, shape) + "\n" +
+         explain_kernel_gradient<S>(isa, workers, shape);
+}
+
+std::string py_explain(const std::vector<Index>& rows, Index in_features, Index units,
+                       bool transposed, const std::string& dtype, int threads, bool awake) {
+  const CallShape shape{rows, in_features, units, transposed};
+  const Workers workers{threads, awake ? kAwakeWork : kAsleepWork};
+  if (dtype == "float32") return explain_as<float>(shape, workers);
+  if (dtype == "float64") return explain_as<double>(shape, workers);
+  if (dtype == "bfloat16") return explain_as<BFloat16>(shape, workers);
+  if (dtype == "float16") return explain_as<Half>(shape, workers);
+  fail("no kernels for dtype " + dtype);
+}
+
 template <class T>
 void define(py::module_& m) {
   using namespace pybind11::literals;
@@ -267,6 +287,12 @@ PYBIND11_MODULE(_core, m) {
         return names;
       },
       "Names of the activations.");
+  m.def("explain", &py_explain, "rows"_a, "in_features"_a, "units"_a, "transpose_kernel"_a = false,
+        "dtype"_a = "float32", "threads"_a = 1, "awake"_a = false,
+        "What the plan makes of a call: a line for each of its three products.");
+  m.def(
+      "caches", [] { return py::make_tuple(caches().l1, caches().l2); },
+      "Bytes of L1 data cache and of L2 of one core, as the plans take them.");
   m.attr("row_chunk") = kRowChunk;
   m.def("plan_rows",
         [](Index rows, Index depth, Index columns, Index run, bool transposed, int mr, int nr,

@@ -1,9 +1,13 @@
 // CPU kernels of the two ops: check everything, then call the core.
 #include "core/shared_matmul.h"
 
+#include "absl/strings/str_join.h"
+#include "core/explain.h"
+#include "core/products.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/attributes.h"
 #include "tf/framework.h"
+#include "tf/verbose.h"
 
 namespace shared_dense {
 namespace {
@@ -90,6 +94,15 @@ struct Operands {
     return absl::OkStatus();
   }
 
+  // "SharedMatMul float, rows 8+8, 1024 -> 64, kernel transposed"
+  std::string title(const char* op) const {
+    return absl::StrCat(op, " ", tensorflow::DataTypeString(kernel_tensor->dtype()), ", rows ",
+                        absl::StrJoin(rows, "+"), ", ", kernel.in_features, " -> ", kernel.units,
+                        kernel.transposed ? ", kernel transposed" : "");
+  }
+
+  CallShape shape() const { return {rows, kernel.in_features, kernel.units, kernel.transposed}; }
+
   // All axes but the last. Not num_elements / width: the width may be 0.
   static Index row_count(const TensorShape& shape) {
     Index rows = 1;
@@ -140,7 +153,15 @@ class SharedMatMulOp : public OpKernel {
                      operands.bias(i), operands.activations[i]};
     }
     Framework framework(ctx);
-    OP_REQUIRES(ctx, forward(framework.context(), operands.kernel, segments),
+    const Context context = framework.context();
+    if (verbose()) {
+      say_once(operands.title("SharedMatMul"), [&] {
+        return "  " +
+               explain_forward<Storage<T>>(*context.isa, workers_of(context), operands.shape()) +
+               "\n";
+      });
+    }
+    OP_REQUIRES(ctx, forward(context, operands.kernel, segments),
                 absl::ResourceExhaustedError("SharedMatMul: no memory for packed weights"));
   }
 
@@ -209,8 +230,28 @@ class SharedMatMulGradOp : public OpKernel {
       }
     }
     Framework framework(ctx);
+    const Context context = framework.context();
+    if (verbose()) {
+      say_once(operands.title("SharedMatMulGrad"), [&] {
+        const CallShape shape = operands.shape();
+        const Workers workers = workers_of(context);
+        std::string lines;
+        if (wanted_.inputs > 0) {
+          CallShape wanted = shape;
+          wanted.rows.clear();
+          for (int i = 0; i < n; ++i) {
+            if (wanted_.input[i]) wanted.rows.push_back(shape.rows[i]);
+          }
+          lines += "  " + explain_input_gradient<Storage<T>>(*context.isa, workers, wanted) + "\n";
+        }
+        if (wanted_.kernels > 0) {
+          lines += "  " + explain_kernel_gradient<Storage<T>>(*context.isa, workers, shape) + "\n";
+        }
+        return lines;
+      });
+    }
     OP_REQUIRES(
-        ctx, backward(framework.context(), operands.kernel, segments, outputs),
+        ctx, backward(context, operands.kernel, segments, outputs),
         absl::ResourceExhaustedError("SharedMatMulGrad: no memory for packed weights or dZ"));
   }
 

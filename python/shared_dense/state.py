@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
+from collections.abc import Sequence
 
 from shared_dense import loader
 from shared_dense._version import __version__
@@ -47,6 +50,55 @@ class Status:
         rows = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {_text(value)}" for name, value in rows)
+
+    def plan(
+        self,
+        rows: Sequence[int],
+        in_features: int,
+        units: int,
+        dtype: str = "float32",
+        transpose_kernel: bool = False,
+        threads: int | None = None,
+    ) -> str:
+        """How the CPU op would compute a call: a line for each of its three products.
+
+        SHARED_DENSE_VERBOSE=1 prints the same for every new shape as it is computed.
+
+        Args:
+            rows: of each input, its leading axes flattened.
+            in_features: width of the inputs.
+            units: width of the outputs.
+            dtype: 'float32', 'float64', 'bfloat16' or 'float16'.
+            transpose_kernel: whether the kernel is stored `[units, in_features]`.
+            threads: TensorFlow's intra-op threads; None: as many as it would take.
+
+        Raises:
+            ValueError: a size is no non-negative integer, there is no input, the dtype has no
+                kernels, or the extension is not built.
+        """
+        module = loader.core()
+        if module is None:
+            raise ValueError(f"there is no plan without the extension: {self.reason}")
+        sizes = {f"rows[{i}]": size for i, size in enumerate(rows)}
+        for name, size in {**sizes, "in_features": in_features, "units": units}.items():
+            if not isinstance(size, int) or size < 0:
+                raise ValueError(f"{name} must be an integer >= 0, got {size!r}")
+        if not sizes:
+            raise ValueError("rows is empty; pass the number of rows of each input, such as [8, 8]")
+        if threads is None:
+            threads = _intra_op_threads()
+        if not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
+        return module.explain(list(rows), in_features, units, transpose_kernel, dtype, threads)
+
+
+def _intra_op_threads() -> int:
+    set_by_user = 0
+    if "tensorflow" in sys.modules:
+        set_by_user = sys.modules["tensorflow"].config.threading.get_intra_op_parallelism_threads()
+    if set_by_user:
+        return set_by_user
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _text(value: object) -> str:

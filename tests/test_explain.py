@@ -1,0 +1,118 @@
+"""The plan in words: it says what the plan says, and is printed once a shape."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import shared_dense as sd
+from shared_dense import _core
+
+SHAPES = [
+    ([1, 1], 1024, 1024),
+    ([8] * 8, 1024, 1024),
+    ([1024, 1024], 1024, 1024),
+    ([300, 75], 67, 3),
+    ([300, 75], 67, 21),
+    ([1500, 700], 384, 37),
+    ([4000, 1700], 61, 37),
+    ([0], 4, 3),
+    ([2], 0, 5),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_line_per_product(shape, transpose, dtype):
+    text = sd.status().plan(*shape, dtype=dtype, transpose_kernel=transpose, threads=2)
+    assert [line.partition(":")[0] for line in text.splitlines()] == [
+        "forward",
+        "input gradient",
+        "kernel gradient",
+    ]
+
+
+@pytest.mark.skipif(_core.isa() != "avx512", reason="the sizes of its micro-kernel")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if sum(s[0]) * s[1]], ids=str)
+def test_it_is_the_plan(shape, threads, monkeypatch):
+    """Forward: path, depth and workers are those of plan_rows for this machine's caches."""
+    rows, k, u = shape
+    total = sum(rows)
+    plan = _core.plan_rows(
+        total, k, u, total // len(rows), False, 14, 32, 16, 4, *_core.caches(), threads, 5 << 20
+    )
+    line = _core.explain(rows, k, u, threads=threads).splitlines()[0]
+    assert line.startswith(f"forward: {plan['path']} (")
+    assert f"depth {plan['depth']}," in line
+    assert line.endswith("2 threads") == plan["parallel"]
+    if threads == 1:
+        assert line.endswith("one thread, having no other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([], 4, 3), "rows is empty"),
+        (([2, -1], 4, 3), r"rows\[1\] must be an integer >= 0, got -1"),
+        (([2], 4.0, 3), "in_features must be an integer >= 0, got 4.0"),
+        (([2], 4, None), "units must be an integer >= 0, got None"),
+        (([2], 4, 3, "int8"), "no kernels for dtype int8"),
+        (([2], 4, 3, "float32", False, 0), "threads must be an integer >= 1, got 0"),
+    ],
+)
+def test_bad_arguments(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        sd.status().plan(*arguments)
+
+
+PROGRAM = """
+import tensorflow as tf, shared_dense as sd
+kernel = tf.Variable(tf.ones([4, 3]))
+for rows in (2, 2, 5):
+    with tf.GradientTape() as tape:
+        ys = sd.shared_matmul([tf.ones([rows, 4])] * 2, kernel)
+        loss = tf.add_n([tf.reduce_sum(y) for y in ys])
+    tape.gradient(loss, kernel)
+"""
+
+
+@pytest.mark.parametrize("value", ["1", "0", None])
+def test_verbose_says_every_new_shape_once(value):
+    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env.pop("SHARED_DENSE_VERBOSE", None)
+    if value is not None:
+        env["SHARED_DENSE_VERBOSE"] = value
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True
+    )
+    said = [line for line in done.stderr.splitlines() if line.startswith("shared_dense: ")]
+    if value != "1":
+        assert not said
+        return
+    assert said == [
+        f"shared_dense: {op} float, rows {rows}+{rows}, 4 -> 3"
+        for rows in (2, 5)
+        for op in ("SharedMatMul", "SharedMatMulGrad")
+    ]
+    lines = done.stderr.splitlines()
+    first = lines.index(said[0])
+    assert lines[first + 1].startswith("  forward: ")
+    # The inputs are constants: their gradient was not asked for, and is not explained.
+    assert lines[lines.index(said[1]) + 1].startswith("  kernel gradient: ")
+    assert "input gradient" not in done.stderr
+
+
+def test_threads_of_tensorflow_are_the_default():
+    here = len(os.sched_getaffinity(0))
+    assert sd.status().plan([64], 512, 512) == sd.status().plan([64], 512, 512, threads=here)
+
+
+def test_numpy_sizes_are_refused_by_name():
+    with pytest.raises(ValueError, match="units must be an integer"):
+        sd.status().plan([2], 4, np.float32(3))
