@@ -323,6 +323,7 @@ def test_a_long_sum_of_one_sign(path):
 
 def test_a_warning_points_at_the_call(monkeypatch):
     monkeypatch.setattr(paths, "_warned", set())
+    monkeypatch.setitem(paths.OP_DTYPES, "CPU", ("float32",))
     x = tf.ones([2, 2], tf.bfloat16)
 
     with pytest.warns(RuntimeWarning) as warned:
