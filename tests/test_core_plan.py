@@ -98,7 +98,7 @@ def test_rows_blocks(sizes, run, transposed, micro, caches, threads):
         assert n <= mr
     if p["path"] == "stream":
         assert rows >= m
-        assert m * k * item <= MOST_PACKED
+        assert math.ceil(m / mr) * mr * k * item <= MOST_PACKED, "padding counts"
         assert not transposed
         assert fits(m * columns, item, l2 / 2, m * nr), "the sums leave L2"
     if p["path"] == "by_columns":
@@ -202,7 +202,7 @@ def test_a_kernel_of_4_mib_is_packed_once(micro):
         ((1, 300, 257), 1, True, "by_columns"),
         ((64, 300, 2570), 2, False, "by_columns"),
         ((64, 300, 257), 1, True, "by_columns"),
-        ((16, 60_000, 1000), 1, False, "stream"),
+        ((16, 30_000, 1000), 1, False, "stream"),
         ((376, 67, 5), 1, False, "in_place"),
         ((376, 67, 1), 1, False, "flipped"),
         ((376, 67, 1), 1, True, "flipped"),
@@ -238,3 +238,10 @@ def test_small_sums_are_dealt_by_chunks():
     assert plan_sum(61, 5700, 37, *micro, *server, 2)["batch"] > 0
     assert plan_sum(61, 5700, 37, *micro, *server, 1)["batch"] == 0
     assert plan_sum(1024, 1600, 1024, *micro, *server, 2)["batch"] == 0
+    # As small, but so long that every thread would pack megabytes of it.
+    assert plan_sum(1, 5700, 16_384, *micro, *server, 2)["batch"] == 0
+
+
+def test_work_past_int64_is_much_work():
+    for plan in (plan_rows, plan_rows_transposed, plan_sum):
+        assert plan(10**7, 10**6, 10**6, 14, 32, 16, 4, *a_laptop, 2)["parallel"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_core import DTYPES, NAMES, Call
@@ -31,3 +32,11 @@ def calls(draw):
 @given(calls(), st.sampled_from(_core.supported_isas()), st.integers(1, 3))
 def test_any_call(call, isa, threads):
     call.check(isa=isa, threads=threads)
+
+
+def test_rows_without_bytes_are_not_walked():
+    """However many: their sums are as empty as they are."""
+    x, kernel = np.zeros((10**15, 0), np.float32), np.zeros((0, 0), np.float32)
+    grads = _core.backward([x], [x], [x], kernel, wants_dx=[True], dbias_count=1)
+    assert grads["dbias"][0].shape == (0,)
+    assert grads["dx"][0].shape == x.shape

@@ -116,3 +116,8 @@ def test_threads_of_tensorflow_are_the_default():
 def test_numpy_sizes_are_refused_by_name():
     with pytest.raises(ValueError, match="units must be an integer"):
         sd.status().plan([2], 4, np.float32(3))
+
+
+def test_the_module_refuses_no_threads():
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        _core.explain([32], 1024, 1024, threads=0)

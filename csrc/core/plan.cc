@@ -60,6 +60,9 @@ Index even_block(Index size, Index blocks, Index unit) {
   return at_least(round_up(ceil_div(size, at_least(blocks, 1)), unit), unit);
 }
 
+// In floating point: three sizes may multiply past int64.
+double work(Index m, Index k, Index n) { return static_cast<double>(m) * k * n; }
+
 // The part of the time that threads are busy with `tasks` equal tasks.
 double balance(Index tasks, int threads) {
   return static_cast<double>(tasks) / (threads * ceil_div(tasks, threads));
@@ -98,7 +101,7 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
   m = at_least(m, 1);
   n = at_least(n, 1);
   const int threads = workers.threads;
-  plan.parallel = threads > 1 && std::max(m, kReadCost) * k * n > workers.worth;
+  plan.parallel = threads > 1 && work(std::max(m, kReadCost), k, n) > workers.worth;
   const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
 
   // Rows of A a multiple of half a KiB apart would displace each other in L1.
@@ -115,7 +118,7 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
     plan.row_block = even_block(m, tasks, flips ? nr : mr);
     return plan;
   }
-  const bool streams = m <= kStreamRows && m * k * item <= kMostPackedBytes;
+  const bool streams = m <= kStreamRows && round_up(m, mr) * k * item <= kMostPackedBytes;
   if (streams && n >= 2 * nr && !transposed) {
     plan.path = RowsPath::kStream;
     plan.depth = at_least(k, 1);
@@ -177,9 +180,12 @@ SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Cache
   SumPlan plan{};
   const int threads = workers.threads;
   // Writing an item of C costs as much as reading one of B.
-  plan.parallel = threads > 1 && m * std::max(r, kReadCost) * n > workers.worth;
+  plan.parallel = threads > 1 && work(m, std::max(r, kReadCost), n) > workers.worth;
   const Index chunks = ceil_div(r, kRowChunk), c_bytes = m * n * micro.bytes_per_item;
-  if (plan.parallel && c_bytes <= kSmallSum && chunks >= 2 * threads) {
+  // Both operands of a chunk are packed whole by every thread.
+  const Index packed = (round_up(m, micro.rows) + round_up(n, micro.columns)) * kRowChunk;
+  const bool fits = packed * micro.bytes_per_item <= caches.l2 / 2;
+  if (plan.parallel && c_bytes <= kSmallSum && fits && chunks >= 2 * threads) {
     plan.batch = std::min(chunks, at_least(kPartialBytes / c_bytes, threads));
     plan.row_block = round_up(m, micro.rows);
     plan.column_block = round_up(n, micro.columns);

@@ -84,6 +84,7 @@ bool sum_columns(const Context& context, const KernelSet<S>& kernels, Index unit
                  const std::vector<const Accumulator<S>*>& dz,
                  const std::vector<ColumnSum<S>>& sums) {
   using T = Accumulator<S>;
+  if (units == 0) return true;  // or rows without bytes would be walked, however many
   constexpr Index columns_per_task = 256;
   struct Piece {
     std::size_t sum;

@@ -229,6 +229,7 @@ std::string explain_as(const CallShape& shape, const Workers& workers) {
 
 std::string py_explain(const std::vector<Index>& rows, Index in_features, Index units,
                        bool transposed, const std::string& dtype, int threads, bool awake) {
+  if (threads < 1) fail("threads must be at least 1");
   const CallShape shape{rows, in_features, units, transposed};
   const Workers workers{threads, awake ? kAwakeWork : kAsleepWork};
   if (dtype == "float32") return explain_as<float>(shape, workers);
