@@ -16,6 +16,7 @@ LARGEST_MATRIX = 1 << 40
 ASLEEP, AWAKE = 5 << 20, 1 << 19
 MOST_PACKED, KEPT_KERNEL = 8 << 20, 4 << 20
 READ_COST = 4
+OWN_COPIES, STREAM_ROWS = 4, 16
 PARTIAL_SUMS, SMALL_SUM = 4 << 20, 64 << 10
 # MR, NR, lanes and item size of every micro-kernel there is (NR is two vectors), and one like none.
 MICROS = [
@@ -34,6 +35,10 @@ any_plan = settings(max_examples=300, deadline=None, derandomize=True, database=
 
 def assume_possible(m, k, n):
     assume(max(m * k, k * n, m * n) <= LARGEST_MATRIX)
+
+
+def work(*sizes):
+    return math.prod(size and max(size, READ_COST) for size in sizes)
 
 
 def plan_rows(m, k, n, *rest):
@@ -114,8 +119,16 @@ def test_rows_blocks(sizes, run, transposed, micro, caches, threads):
         assert chunk * k * item <= MOST_PACKED or chunk == nr
         assert fits(depth * rows, item, l2 / 2, depth * mr), "the packed rows leave L2"
 
-    if threads == 1 or max(m, READ_COST) * k * n <= ASLEEP:
+    assert p["own_copies"] == (
+        p["parallel"] and threads <= OWN_COPIES and small_enough(p, k, l2, item)
+    )
+    if threads == 1 or work(m, k, n) <= ASLEEP:
         assert not p["parallel"]
+
+
+def small_enough(p, k, l2, item):
+    """Whether what all tasks read is small enough for a copy each."""
+    return p["path"] != "by_rows" or p["column_chunk"] * k * item <= l2 // 2
 
 
 @any_plan
@@ -126,7 +139,7 @@ def test_rows_blocks(sizes, run, transposed, micro, caches, threads):
 def test_sum_blocks(sizes, micro, caches, threads):
     assume_possible(*sizes)
     p = plan_sum(*sizes, *micro, *caches, threads)
-    (m, r, n), (mr, nr, _, item), (_, l2) = sizes, micro, caches
+    (m, r, n), (mr, nr, lanes, item), (_, l2) = sizes, micro, caches
     depth = min(r, _core.row_chunk)
 
     if p["batch"] > 0:
@@ -143,7 +156,8 @@ def test_sum_blocks(sizes, micro, caches, threads):
         # Where threads ask for many tasks, none is shorter than two panels.
         assert fits(depth * block, item, l2 / 2, depth * 2 * unit), "a packed block leaves L2"
 
-    if threads == 1 or m * max(r, READ_COST) * n <= ASLEEP:
+    assert p["streams"] == (m <= STREAM_ROWS and n >= lanes)
+    if threads == 1 or work(m, r, n) <= ASLEEP:
         assert not p["parallel"]
 
 

@@ -51,6 +51,7 @@ def test_it_is_the_plan(shape, threads, monkeypatch):
     assert line.startswith(f"forward: {plan['path']} (")
     assert f"depth {plan['depth']}," in line
     assert line.endswith("2 threads") == plan["parallel"]
+    assert ("a copy for each of" in line) == plan["own_copies"]
     if threads == 1:
         assert line.endswith("one thread, having no other")
 

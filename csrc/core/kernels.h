@@ -73,8 +73,9 @@ struct StreamBlock {
   Index a_stride;
   const S* b;  // [depth, b_step]
   Index b_step;
-  T* sum;  // [rows, sum_step] receives A . B
+  T* sum;  // [rows, sum_step] receives A . B, or has it added to the end of its chains
   Index sum_step;
+  bool carry;  // `sum` holds what the chains go on from
 };
 
 // Items behind a packed panel that packing may overwrite: fewer than the lanes

@@ -13,35 +13,57 @@ namespace {
 // start after the caller has left, and then touches nothing but the counters.
 class Stages {
  public:
-  Stages(const std::vector<Index>& items, const std::function<void(int, Index, int)>* body)
-      : count_(static_cast<int>(items.size())), body_(body), stages_(new Stage[items.size()]) {
-    for (int i = 0; i < count_; ++i) stages_[i].items = items[i];
-  }
-
-  void work() {
-    int worker = -1;
+  Stages(const std::vector<Index>& items, int workers,
+         const std::function<void(int, Index, int)>* body)
+      : count_(static_cast<int>(items.size())),
+        workers_(workers),
+        body_(body),
+        stages_(new Stage[items.size()]),
+        shares_(new Share[items.size() * workers]) {
     for (int s = 0; s < count_; ++s) {
-      Stage& stage = stages_[s];
-      Index finished = 0;
-      for (;;) {
-        const Index item = stage.next.fetch_add(1, std::memory_order_relaxed);
-        if (item >= stage.items) break;
-        // Only a thread that holds an item gets a number, so numbers stay
-        // below the number of threads that ever work at once.
-        if (worker < 0) worker = workers_.fetch_add(1, std::memory_order_relaxed);
-        (*body_)(s, item, worker);
-        ++finished;
+      stages_[s].items = items[s];
+      for (int w = 0; w < workers; ++w) {
+        Share& share = shares_[s * workers + w];
+        share.next.store(items[s] * w / workers, std::memory_order_relaxed);
+        share.end = items[s] * (w + 1) / workers;
       }
-      finish(stage, finished);
-      wait(stage);
     }
   }
+
+  // Every worker calls this once, the caller as worker 0.
+  void work(int worker) {
+    for (int s = 0; s < count_; ++s) {
+      Index finished = 0, item;
+      for (int i = 0; i < workers_; ++i) {
+        Share& share = shares_[s * workers_ + (worker + i) % workers_];
+        while (share.take(&item)) {
+          (*body_)(s, item, worker);
+          ++finished;
+        }
+      }
+      finish(stages_[s], finished);
+      wait(stages_[s]);
+    }
+  }
+
+  void help() { work(helpers_.fetch_add(1, std::memory_order_relaxed)); }
 
  private:
   struct Stage {
     Index items = 0;
-    std::atomic<Index> next{0};
     std::atomic<Index> done{0};
+  };
+
+  // What is left of a worker's own items, on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<Index> next{0};
+    Index end = 0;
+
+    bool take(Index* item) {
+      if (next.load(std::memory_order_relaxed) >= end) return false;
+      *item = next.fetch_add(1, std::memory_order_relaxed);
+      return *item < end;
+    }
   };
 
   void finish(Stage& stage, Index finished) {
@@ -68,10 +90,11 @@ class Stages {
     stage_done_.wait(lock, done);
   }
 
-  const int count_;
+  const int count_, workers_;
   const std::function<void(int, Index, int)>* const body_;
   const std::unique_ptr<Stage[]> stages_;
-  std::atomic<int> workers_{0};
+  const std::unique_ptr<Share[]> shares_;  // [stage][worker]
+  std::atomic<int> helpers_{1};
   std::mutex mutex_;
   std::condition_variable stage_done_;
 };
@@ -94,11 +117,11 @@ void parallel_stages(ThreadPool* pool, const std::vector<Index>& items,
     }
     return;
   }
-  auto stages = std::make_shared<Stages>(items, &body);
+  auto stages = std::make_shared<Stages>(items, workers, &body);
   for (int helper = 1; helper < workers; ++helper) {
-    pool->schedule([stages] { stages->work(); });
+    pool->schedule([stages] { stages->help(); });
   }
-  stages->work();
+  stages->work(0);
 }
 
 void parallel_for(ThreadPool* pool, Index items, const std::function<void(Index, int)>& body) {

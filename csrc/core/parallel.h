@@ -22,9 +22,12 @@ class ThreadPool {
 
 // Calls body(stage, item, worker) for every item in [0, items[stage]), each
 // once, stage after stage: all items of one are done before the next begins.
-// Within a stage they are taken from an atomic counter, in ascending order.
-// `worker` is below worker_count(pool, most items of a stage), and no two
-// calls running at once share it: an index for per-thread scratch.
+// Within a stage every worker has a run of items of its own, the same in every
+// call of the same shape, so that what they read and write stays in its cache;
+// it takes them from an atomic counter, in ascending order, and then whatever
+// the others have left. `worker` is below worker_count(pool, most items of a
+// stage), the caller's is 0, and no two calls running at once share it: an index
+// for per-thread scratch.
 //
 // `body` must not throw. Helpers are scheduled once for all stages. The caller works too and never
 // waits for a helper that has not started: one that starts late joins the

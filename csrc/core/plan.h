@@ -61,6 +61,7 @@ struct RowsPlan {
   Index column_block;  // columns of C per task, a multiple of NR
   Index column_chunk;  // columns of B packed at a time, a multiple of NR
   bool keeps_b;        // kByColumns: B stays packed from one block of rows to the next
+  bool own_copies;     // every worker packs what all tasks read for itself
   bool parallel;
 };
 
@@ -71,6 +72,7 @@ struct SumPlan {
   Index batch;
   Index row_block;     // rows of C per task
   Index column_block;  // columns of C per task
+  bool streams;        // B is read where it lies: few rows of C share what is read
   bool parallel;
 };
 

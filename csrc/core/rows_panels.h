@@ -100,6 +100,51 @@ void pack_panel_of_a(const RowsCall<A, S>& call, Index first, Index count, Index
   pack_a(call, rows.a.data(), static_cast<Index>(rows.a.size()), 0, k, a + panel * a_stride(call));
 }
 
+// How often an operand that all tasks read is packed.
+template <class A, class S>
+int copies(const RowsCall<A, S>& call, Index tasks) {
+  return call.plan.own_copies ? worker_count(call.threads, tasks) : 1;
+}
+
+// A part of a product whose tasks all read an operand packed in `pieces`.
+struct Pass {
+  Index pieces, tasks;
+};
+
+// Pass after pass, calls pack(pass, piece, copy) for all pieces, then
+// work(pass, task, worker, copy) for all tasks: in two stages that all workers
+// share or, where the plan says so, in one, every worker packing its own copy
+// before its first task.
+template <class A, class S, class Pack, class Work>
+void pack_then_work(const RowsCall<A, S>& call, const std::vector<Pass>& passes, const Pack& pack,
+                    const Work& work) {
+  if (call.plan.own_copies) {
+    std::vector<Index> tasks;
+    for (const Pass& pass : passes) tasks.push_back(pass.tasks);
+    std::vector<int> packed(copies(call, tasks.front()), -1);  // the pass it was packed for
+    parallel_stages(call.threads, tasks, [&](int pass, Index task, int worker) {
+      if (packed[worker] != pass) {
+        for (Index piece = 0; piece < passes[pass].pieces; ++piece) pack(pass, piece, worker);
+        packed[worker] = pass;
+      }
+      work(pass, task, worker, worker);
+    });
+    return;
+  }
+  std::vector<Index> items;
+  for (const Pass& pass : passes) {
+    items.push_back(pass.pieces);
+    items.push_back(pass.tasks);
+  }
+  parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
+    if (stage % 2 == 0) {
+      pack(stage / 2, item, 0);
+    } else {
+      work(stage / 2, item, worker, 0);
+    }
+  });
+}
+
 // Room for a panel of B that is packed block by block, each over the last.
 template <class A, class S>
 Index b_items(const RowsCall<A, S>& call) {
@@ -125,9 +170,8 @@ struct PanelOfB {
 
 // All rows of a block times the panel of B that starts at `column`.
 template <class A, class S>
-void multiply_panel(const RowsCall<A, S>& call, const Accumulator<S>* a,
-                    const std::vector<OutputRow<S>>& out, Index rows, Index column,
-                    const PanelOfB<Accumulator<S>>& b) {
+void multiply_panel(const RowsCall<A, S>& call, const Accumulator<S>* a, const OutputRow<S>* out,
+                    Index rows, Index column, const PanelOfB<Accumulator<S>>& b) {
   using T = Accumulator<S>;
   const Index k = call.product.depth;
   const int nr = call.kernels.columns;
@@ -151,7 +195,7 @@ void multiply_panel(const RowsCall<A, S>& call, const Accumulator<S>* a,
     block.b = data;
     block.partial = b.partial;
     block.partial_step = nr;
-    block.out = out.data();
+    block.out = out;
     block.column = column;
     block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
     block.finish = first + block.depth == k;

@@ -33,18 +33,19 @@ bool in_place(const RowsCall<A, S>& call) {
   const int width = flipped ? call.kernels.rows : call.kernels.columns;
   const auto multiply = flipped ? call.kernels.multiply_flipped : call.kernels.multiply_in_place;
   const Index panels = ceil_div(n, width);
-  T* b = call.allocate(panels * k * width);
+  const Index b_copy = panels * k * width + kPanelSlack;
+  T* b = call.allocate(copies(call, tasks) * b_copy);
   if (b == nullptr) return false;
 
-  parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int) {
-    if (stage == 0) {
-      pack_b(call, item * width, width, 0, k, b + item * width * k);
-      return;
-    }
-    const Index first = item * call.plan.row_block;
+  const auto pack = [&](int, Index panel, int copy) {
+    pack_b(call, panel * width, width, 0, k, b + copy * b_copy + panel * width * k);
+  };
+  pack_then_work(call, {{panels, tasks}}, pack, [&](int, Index task, int, int copy) {
+    const Index first = task * call.plan.row_block;
     const Index count = std::min(call.plan.row_block, m - first);
-    call.product.runs(first, count,
-                      [&](const Run<A, S>& run) { multiply({run.rows, n, k, run.a, b, run.out}); });
+    call.product.runs(first, count, [&](const Run<A, S>& run) {
+      multiply({run.rows, n, k, run.a, b + copy * b_copy, run.out});
+    });
   });
   return true;
 }
@@ -59,7 +60,8 @@ bool stream_rows(const RowsCall<A, S>& call) {
   const int mr = call.kernels.rows;
   const Index panels = ceil_div(m, mr), tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
-  T* a = call.allocate(panels * a_stride(call));
+  const Index a_copy = panels * a_stride(call);
+  T* a = call.allocate(copies(call, tasks) * a_copy);
   // Only the last task meets an edge narrower than a vector.
   const bool ragged = n % call.kernels.lanes != 0;
   T* b = call.allocate(ragged ? b_items(call) : 0);
@@ -71,15 +73,15 @@ bool stream_rows(const RowsCall<A, S>& call) {
   const Index sum_step = ceil_div(plan.column_block, page) * page + 576 / sizeof(T);
   T* sums = call.allocate(workers * m * sum_step);
   if (a == nullptr || b == nullptr || sums == nullptr) return false;
-  std::vector<OutputRow<S>> out(m);
+  std::vector<OutputRow<S>> outs(copies(call, tasks) * m);
 
-  parallel_stages(call.threads, {panels, tasks}, [&](int stage, Index item, int worker) {
-    if (stage == 0) {
-      pack_panel_of_a(call, 0, m, item, a, out.data());
-      return;
-    }
+  const auto pack = [&](int, Index panel, int copy) {
+    pack_panel_of_a(call, 0, m, panel, a + copy * a_copy, outs.data() + copy * m);
+  };
+  pack_then_work(call, {{panels, tasks}}, pack, [&](int, Index task, int worker, int copy) {
+    const OutputRow<S>* out = outs.data() + copy * m;
     T* sum = sums + worker * m * sum_step;
-    const Index column = item * plan.column_block;
+    const Index column = task * plan.column_block;
     const Index columns = std::min(plan.column_block, n - column);
     StreamBlock<S> block{};
     block.rows = m;
@@ -89,7 +91,7 @@ bool stream_rows(const RowsCall<A, S>& call) {
     block.sum = sum;
     block.sum_step = sum_step;
     block.depth = k;
-    block.a = a;
+    block.a = a + copy * a_copy;
     block.b = call.product.b + column;
     call.kernels.stream(block);
     for (Index row = 0; row < m; ++row) {
@@ -97,7 +99,8 @@ bool stream_rows(const RowsCall<A, S>& call) {
     }
     // What is left over at the right edge is narrower than a vector.
     if (block.columns < columns) {
-      multiply_panel(call, a, out, m, column + block.columns, {b, false, 0, nullptr});
+      multiply_panel(call, a + copy * a_copy, out, m, column + block.columns,
+                     {b, false, 0, nullptr});
     }
   });
   return true;
@@ -113,35 +116,36 @@ bool by_columns(const RowsCall<A, S>& call) {
   const int workers = worker_count(call.threads, std::max(panels, tasks));
   const int nr = call.kernels.columns;
   const Index kept_items = call.product.depth * nr + kPanelSlack;  // of a panel, packed whole
-  T* a = call.allocate(panels * a_stride(call));
+  const Index block = std::min(m, plan.row_block), a_copy = panels * a_stride(call);
+  T* a = call.allocate(copies(call, tasks) * a_copy);
   T* b = call.allocate(plan.keeps_b ? ceil_div(n, nr) * kept_items : workers * b_items(call));
-  const Index partial = partial_items(call, std::min(m, plan.row_block), nr);
+  const Index partial = partial_items(call, block, nr);
   T* partials = call.allocate(workers * partial);
   if (a == nullptr || b == nullptr || partials == nullptr) return false;
-  std::vector<OutputRow<S>> out(std::min(m, plan.row_block));
+  std::vector<OutputRow<S>> outs(copies(call, tasks) * block);
 
-  // Two stages a block of rows: pack its panels, then multiply.
-  std::vector<Index> items;
+  // One pass a block of rows.
+  std::vector<Pass> passes;
   for (Index first = 0; first < m; first += plan.row_block) {
-    items.push_back(ceil_div(std::min(plan.row_block, m - first), call.kernels.rows));
-    items.push_back(tasks);
+    passes.push_back({ceil_div(std::min(plan.row_block, m - first), call.kernels.rows), tasks});
   }
-  parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
-    const Index first = stage / 2 * plan.row_block;
+  const auto pack = [&](int pass, Index panel, int copy) {
+    const Index first = pass * plan.row_block;
+    pack_panel_of_a(call, first, std::min(plan.row_block, m - first), panel, a + copy * a_copy,
+                    outs.data() + copy * block);
+  };
+  pack_then_work(call, passes, pack, [&](int pass, Index task, int worker, int copy) {
+    const Index first = pass * plan.row_block;
     const Index count = std::min(plan.row_block, m - first);
-    if (stage % 2 == 0) {
-      pack_panel_of_a(call, first, count, item, a, out.data());
-      return;
-    }
-    const Index end = std::min(n, (item + 1) * plan.column_block);
-    for (Index column = item * plan.column_block; column < end; column += nr) {
+    const Index end = std::min(n, (task + 1) * plan.column_block);
+    for (Index column = task * plan.column_block; column < end; column += nr) {
       PanelOfB<T> panel{b + worker * b_items(call), false, 0, partials + worker * partial};
       if (plan.keeps_b) {
         panel.data = b + column / nr * kept_items;
         panel.packed = first > 0;
         panel.step = plan.depth * nr;
       }
-      multiply_panel(call, a, out, count, column, panel);
+      multiply_panel(call, a + copy * a_copy, outs.data() + copy * block, count, column, panel);
     }
   });
   return true;
@@ -160,28 +164,28 @@ bool by_rows(const RowsCall<A, S>& call) {
   const Index a_items = plan.row_block * plan.depth + kPanelSlack;
   const Index b_panel = nr * k + kPanelSlack;
   T* a_blocks = call.allocate(workers * a_items);
-  T* b = call.allocate(chunk_panels * b_panel);
+  const Index b_copy = chunk_panels * b_panel;
+  T* b = call.allocate(copies(call, chunk_tasks) * b_copy);
   const Index partial = partial_items(call, plan.row_block, plan.column_block);
   T* partials = call.allocate(workers * partial);
   if (a_blocks == nullptr || b == nullptr || partials == nullptr) return false;
   std::vector<RowList<A, S>> lists(workers);
 
-  // Two stages a chunk: pack its panels of B, then multiply.
-  std::vector<Index> items;
+  // One pass a chunk of columns.
+  std::vector<Pass> passes;
   for (Index chunk = 0; chunk < n; chunk += plan.column_chunk) {
     const Index columns = std::min(plan.column_chunk, n - chunk);
-    items.push_back(ceil_div(columns, nr));
-    items.push_back(row_blocks * ceil_div(columns, plan.column_block));
+    passes.push_back({ceil_div(columns, nr), row_blocks * ceil_div(columns, plan.column_block)});
   }
-  parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
-    const Index chunk = stage / 2 * plan.column_chunk;
-    if (stage % 2 == 0) {
-      pack_b(call, chunk + item * nr, nr, 0, k, b + item * b_panel);
-      return;
-    }
+  const auto pack = [&](int pass, Index panel, int copy) {
+    pack_b(call, pass * plan.column_chunk + panel * nr, nr, 0, k,
+           b + copy * b_copy + panel * b_panel);
+  };
+  pack_then_work(call, passes, pack, [&](int pass, Index task, int worker, int copy) {
+    const Index chunk = pass * plan.column_chunk;
     // Neighbouring tasks share the columns of B, still warm in a shared cache.
-    const Index row = item % row_blocks * plan.row_block;
-    const Index column = item / row_blocks * plan.column_block;
+    const Index row = task % row_blocks * plan.row_block;
+    const Index column = task / row_blocks * plan.column_block;
     const Index count = std::min(plan.row_block, m - row);
     RowList<A, S>& rows = lists[worker];
     rows.fill(call.product, row, count);
@@ -194,7 +198,7 @@ bool by_rows(const RowsCall<A, S>& call) {
       pack_a(call, rows.a.data(), count, first, block.depth, a);
       block.a = a;
       block.a_stride = mr * block.depth;
-      block.b = b + column / nr * b_panel + first * nr;
+      block.b = b + copy * b_copy + column / nr * b_panel + first * nr;
       block.b_stride = b_panel;
       block.partial = partials + worker * partial;
       block.partial_step = plan.column_block;

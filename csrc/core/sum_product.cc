@@ -25,6 +25,7 @@ struct Call {
   const KernelSet<B>& b_kernels;  // to pack B
   const KernelSet<T>& kernels;    // to multiply
   const SumProduct<A, B, S>& product;
+  const SumPlan plan;
 };
 
 // A block of C, and what it takes to make one chunk of it.
@@ -56,6 +57,47 @@ struct Part {
   }
 };
 
+template <class T>
+void add(const T* from, Index count, T* to) {
+  for (Index i = 0; i < count; ++i) to[i] += from[i];
+}
+
+// Whole vectors of columns of a chunk, with B read where it lies; gives back
+// how many columns they are. `a` is packed.
+template <class A, class B, class S>
+Index stream_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part,
+                   const B* const* b_rows, Index depth, Index a_stride, Accumulate accumulate) {
+  using T = Accumulator<S>;
+  const Index step = call.product.columns;
+  StreamBlock<B> block{};
+  block.rows = part.rows;
+  block.columns = part.columns / call.kernels.lanes * call.kernels.lanes;
+  block.a_stride = a_stride;
+  block.b_step = step;
+  block.sum = part.b;
+  block.sum_step = block.columns;
+  // Rows that follow each other in memory are read in one run.
+  for (Index k = 0; k < depth; k += block.depth) {
+    block.depth = 1;
+    while (k + block.depth < depth && b_rows[k + block.depth] == b_rows[k] + block.depth * step) {
+      ++block.depth;
+    }
+    block.a = part.a + k * call.kernels.rows;
+    block.b = b_rows[k] + part.column;
+    block.carry = k > 0;
+    call.b_kernels.stream(block);
+  }
+  for (Index row = 0; row < part.rows; ++row) {
+    const T* sum = block.sum + row * block.sum_step;
+    if (accumulate == Accumulate::kAdd) {
+      add(sum, block.columns, part.out[row].y);
+    } else {
+      std::copy_n(sum, block.columns, part.out[row].y);
+    }
+  }
+  return block.columns;
+}
+
 // The chunk of rows that starts at `first`, stored to or added to its block.
 template <class A, class B, class S>
 void multiply_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part, Index first,
@@ -71,18 +113,23 @@ void multiply_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part,
   const Index b_stride = nr * depth + kPanelSlack;
   call.a_kernels.pack_straight(a_rows, part.rows, mr, part.row, product.rows - part.row, depth,
                                part.a, a_stride);
-  call.b_kernels.pack_straight(b_rows, part.columns, nr, part.column, product.columns - part.column,
-                               depth, part.b, b_stride);
+  Index column = 0;
+  if (call.plan.streams) {
+    column = stream_chunk(call, part, b_rows, depth, a_stride, accumulate);
+    if (column == part.columns) return;
+  }
+  call.b_kernels.pack_straight(b_rows, part.columns - column, nr, part.column + column,
+                               product.columns - part.column - column, depth, part.b, b_stride);
   Block<T> block{};
   block.rows = part.rows;
-  block.columns = part.columns;
+  block.columns = part.columns - column;
   block.depth = depth;
   block.a = part.a;
   block.b = part.b;
   block.a_stride = a_stride;
   block.b_stride = b_stride;
   block.out = part.out.data();
-  block.column = 0;
+  block.column = column;
   block.accumulate = accumulate;
   block.finish = false;
   call.kernels.multiply(block);
@@ -90,7 +137,8 @@ void multiply_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part,
 
 // Every task owns a block of C and walks all rows.
 template <class A, class B, class S>
-bool by_blocks(const Call<A, B, S>& call, const SumPlan& plan) {
+bool by_blocks(const Call<A, B, S>& call) {
+  const SumPlan& plan = call.plan;
   using T = Accumulator<S>;
   const SumProduct<A, B, S>& product = call.product;
   const Index m = product.rows, n = product.columns;
@@ -131,7 +179,8 @@ bool by_blocks(const Call<A, B, S>& call, const SumPlan& plan) {
 // A task makes all of C for one chunk; a batch of chunks is then added to C in
 // order. For a small C, whose blocks would be few.
 template <class A, class B, class S>
-bool by_chunks(const Call<A, B, S>& call, Index batch) {
+bool by_chunks(const Call<A, B, S>& call) {
+  const Index batch = call.plan.batch;
   using T = Accumulator<S>;
   const SumProduct<A, B, S>& product = call.product;
   const Index m = product.rows, n = product.columns;
@@ -141,12 +190,14 @@ bool by_chunks(const Call<A, B, S>& call, Index batch) {
   T* sums = allocate<T>(call.context, (batch + 1) * m * n);
   if (panels == nullptr || sums == nullptr) return false;
   T* total = sums + batch * m * n;
+  const KernelSet<S>& set = kernels<S>(*call.context.isa);
 
-  // Two stages a batch: make its chunks, then add them up.
+  // Two stages a batch: make its chunks, then add them up, every worker a slice of C.
+  const Index slices = worker_count(call.context.threads, chunks);
   std::vector<Index> stages;
   for (Index first = 0; first < chunks; first += batch) {
     stages.push_back(std::min(batch, chunks - first));
-    stages.push_back(1);
+    stages.push_back(slices);
   }
   parallel_stages(call.context.threads, stages, [&](int stage, Index item, int worker) {
     const Index first = stage / 2 * batch;
@@ -155,16 +206,17 @@ bool by_chunks(const Call<A, B, S>& call, Index batch) {
       multiply_chunk(call, part, (first + item) * kRowChunk, Accumulate::kStart);
       return;
     }
+    const Index begin = m * n * item / slices, end = m * n * (item + 1) / slices;
     Index chunk = 0;
     if (first == 0) {
-      std::copy_n(sums, m * n, total);
+      std::copy(sums + begin, sums + end, total + begin);
       chunk = 1;
     }
     for (; chunk < std::min(batch, chunks - first); ++chunk) {
-      for (Index i = 0; i < m * n; ++i) total[i] += sums[chunk * m * n + i];
+      add(sums + chunk * m * n + begin, end - begin, total + begin);
     }
+    if (first + batch >= chunks) set.round(total + begin, end - begin, product.c + begin);
   });
-  kernels<S>(*call.context.isa).round(total, m * n, product.c);
   return true;
 }
 
@@ -182,9 +234,9 @@ bool as_it_is(const Context& context, const SumProduct<A, B, S>& product) {
   const Isa& isa = *context.isa;
   const SumPlan plan =
       plan_as_it_is<S>(isa, workers_of(context), product.rows, product.reduction, product.columns);
-  const Call<A, B, S> call{context, kernels<A>(isa), kernels<B>(isa), kernels<Accumulator<S>>(isa),
-                           product};
-  return plan.batch > 0 ? by_chunks(call, plan.batch) : by_blocks(call, plan);
+  const Call<A, B, S> call{
+      context, kernels<A>(isa), kernels<B>(isa), kernels<Accumulator<S>>(isa), product, plan};
+  return plan.batch > 0 ? by_chunks(call) : by_blocks(call);
 }
 
 template <class S>

@@ -303,13 +303,14 @@ PYBIND11_MODULE(_core, m) {
           return py::dict("path"_a = rows_path_name(p.path), "depth"_a = p.depth,
                           "row_block"_a = p.row_block, "column_block"_a = p.column_block,
                           "column_chunk"_a = p.column_chunk, "keeps_b"_a = p.keeps_b,
-                          "parallel"_a = p.parallel);
+                          "own_copies"_a = p.own_copies, "parallel"_a = p.parallel);
         });
   m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int lanes,
                        int item_bytes, Index l1, Index l2, int threads, Index worth) {
     const SumPlan p =
         plan_sum(rows, reduction, columns, {mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth});
     return py::dict("batch"_a = p.batch, "row_block"_a = p.row_block,
-                    "column_block"_a = p.column_block, "parallel"_a = p.parallel);
+                    "column_block"_a = p.column_block, "streams"_a = p.streams,
+                    "parallel"_a = p.parallel);
   });
 }
