@@ -95,6 +95,30 @@ def test_a_row_has_its_bits_in_any_company(product, size, dtype, isa, rng):
         assert_bits(product(strange, kernel, **how)[1], alone[7:11])
 
 
+@every_dtype
+@pytest.mark.parametrize("product", FORWARD + BACKWARD)
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [
+        (3, (1200, 1300)),
+        (61, (600, 1100)),
+        (900, (300, 100)),
+        (9000, (67, 20)),
+        (30_000, (67, 2)),
+    ],
+    ids=["stream", "by columns", "by rows", "in place", "flipped"],
+)
+def test_bits_know_no_number_of_threads(product, rows, size, dtype, rng):
+    """Few workers pack a copy each, more of them share one: no bit differs."""
+    depth, columns = size
+    kernel = normal(rng, dtype, *((depth, columns) if product in FORWARD else (columns, depth)))
+    parts = np.split(normal(rng, dtype, rows, depth), [1, rows // 2])
+    alone = product(parts, kernel, threads=1)
+    for threads in (2, 4, 7):
+        for got, want in zip(product(parts, kernel, threads=threads), alone, strict=True):
+            assert_bits(got, want)
+
+
 @every_isa
 @every_dtype
 def test_an_element_has_its_bits_beside_any_other_columns(dtype, isa, rng):

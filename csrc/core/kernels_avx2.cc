@@ -7,6 +7,7 @@
 namespace shared_dense {
 namespace {
 
+#define SHARED_DENSE_F16C
 constexpr int kVectorBytes = 32;
 constexpr int kRows = 6;
 constexpr int kVectors = 2;

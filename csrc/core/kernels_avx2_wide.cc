@@ -14,10 +14,10 @@ constexpr int kVectors = 2;
 typedef float Floats __attribute__((vector_size(kVectorBytes)));
 typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 
-template <class Whole, class Half>
+template <class Whole, class Part>
 union Halves {
   Whole whole;
-  Half half[2];
+  Part half[2];
 };
 
 inline Floats fma(Floats a, Floats b, Floats c) {

@@ -6,6 +6,7 @@
 namespace shared_dense {
 namespace {
 
+#define SHARED_DENSE_AVX512
 constexpr int kVectorBytes = 64;
 constexpr int kRows = 14;
 constexpr int kVectors = 2;

@@ -57,7 +57,6 @@ constexpr Index kDepthUnit = 16;
 constexpr Index kDefaultL1 = Index{32} << 10;
 constexpr Index kDefaultL2 = Index{1} << 20;
 
-Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
 Index at_least(Index a, Index low) { return std::max(a, low); }
 

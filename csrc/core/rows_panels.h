@@ -10,8 +10,6 @@
 
 namespace shared_dense {
 
-inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-
 // What one call has to know everywhere.
 template <class A, class S>
 struct RowsCall {
@@ -38,6 +36,8 @@ struct RowList {
   void fill(const RowsProduct<A, S>& product, Index first, Index count) {
     a.clear();
     out.clear();
+    a.reserve(count);
+    out.reserve(count);
     product.runs(first, count, [&](const Run<A, S>& run) {
       for (Index row = 0; row < run.rows; ++row) {
         S* kept = run.out.pre_activation;

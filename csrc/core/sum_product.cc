@@ -8,8 +8,6 @@
 namespace shared_dense {
 namespace {
 
-Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-
 template <class T>
 T* allocate(const Context& context, Index items) {
   return static_cast<T*>(context.scratch->allocate(items * sizeof(T)));

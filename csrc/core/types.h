@@ -7,6 +7,8 @@ namespace shared_dense {
 
 using Index = std::int64_t;
 
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
 // Rows per partial sum of dW and db. Part of the numerical contract (another
 // value gives other bits), so it is no tuning knob: long enough that adding a
 // chunk to dW is cheap beside making it, short enough that the error of a

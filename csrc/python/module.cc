@@ -261,17 +261,19 @@ std::string py_explain(const std::vector<Index>& rows, Index in_features, Index 
 template <class T>
 void define(py::module_& m) {
   using namespace pybind11::literals;
-  m.def("forward", &py_forward<T>, "xs"_a, "kernel"_a, "biases"_a = std::vector<Array<T>>{},
+  m.def("forward", &py_forward<T>, "xs"_a.noconvert(), "kernel"_a.noconvert(),
+        "biases"_a.noconvert() = std::vector<Array<T>>{},
         "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
         "keep"_a = false, "threads"_a = 1, "isa"_a = "", "reference"_a = false,
         "bias_of"_a = std::vector<int>{},
         "(ys, pre_activations) of arrays [rows, in_features] of float32, float64, float16, or "
         "uint16 for the bits of bfloat16; `reference` runs the float64 oracle instead (float32 and "
         "float64 only).");
-  m.def("backward", &py_backward<T>, "xs"_a, "dys"_a, "saved"_a, "kernel"_a,
-        "biases"_a = std::vector<Array<T>>{}, "activations"_a = std::vector<std::string>{"linear"},
-        "transpose_kernel"_a = false, "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0,
-        "threads"_a = 1, "isa"_a = "", "reference"_a = false, "bias_of"_a = std::vector<int>{},
+  m.def("backward", &py_backward<T>, "xs"_a.noconvert(), "dys"_a.noconvert(), "saved"_a.noconvert(),
+        "kernel"_a.noconvert(), "biases"_a.noconvert() = std::vector<Array<T>>{},
+        "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
+        "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0, "threads"_a = 1, "isa"_a = "",
+        "reference"_a = false, "bias_of"_a = std::vector<int>{},
         "trains_kernel"_a = std::vector<bool>{},
         "dict of dx (those wanted), dkernel and dbias (NaN where no input uses it); `saved` holds "
         "y or z per input as the activation needs.");

@@ -68,6 +68,15 @@ absl::Status Wanted::check(std::size_t all_inputs, std::size_t all_biases) const
   return absl::OkStatus();
 }
 
+std::string Wanted::text() const {
+  if (inputs == 0 && kernels == 0) return "";
+  std::string text = ", for ";
+  if (inputs > 0) text += std::to_string(inputs) + (inputs == 1 ? " input" : " inputs");
+  if (inputs > 0 && kernels > 0) text += " and ";
+  if (kernels > 0) text += "the kernel";
+  return text;
+}
+
 std::string width_error(const char* op, std::size_t index, const std::string& input,
                         const std::string& kernel, Index in_features, bool transposed) {
   return std::string(op) + ": inputs[" + std::to_string(index) + "] has shape " + input +

@@ -52,6 +52,9 @@ struct Wanted {
     return source->GetAttr("num_bias_grads", &biases);
   }
   absl::Status check(std::size_t all_inputs, std::size_t all_biases) const;
+
+  // ", for 2 inputs and the kernel": of what has a plan.
+  std::string text() const;
 };
 
 // Texts of the two mistakes people make most, one wording for both callers.

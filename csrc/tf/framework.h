@@ -28,7 +28,9 @@ class Framework : public ThreadPool, public Scratch {
 
   // TensorFlow's threads spin for a while after their last task, so they are
   // awake if we gave them one in this call, or if the call before has just
-  // ended: calls that follow each other keep them so.
+  // ended. A call on one thread counts too, though it keeps none awake: else a
+  // run of small calls would never begin to use the others. The first of them
+  // that asks for help pays for waking it, once.
   bool awake() const override { return scheduled_ || now() - last_used() < kSpin; }
 
   void schedule(std::function<void()> task) override {

@@ -244,7 +244,7 @@ class SharedMatMulGradOp : public OpKernel {
     Framework framework(ctx);
     const Context context = framework.context();
     if (verbose()) {
-      say_once(operands.title("SharedMatMulGrad"), [&] {
+      say_once(operands.title("SharedMatMulGrad") + wanted_.text(), [&] {
         const Workers workers = workers_of(context);
         std::string lines;
         if (wanted_.inputs > 0) {
