@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import keras
 
-from shared_dense.structures import Width, is_shape, is_tensor
+from shared_dense.structures import Shape, Width, is_shape, is_tensor
 
 # Kernel and bias of a branch that names none, and of a layer without branches.
 KERNEL, BIAS = "kernel", "bias"
@@ -58,7 +58,10 @@ def read(branches: Any, title: str) -> dict[str, dict[str, Any]]:
         spec = dict(spec)
         _check_values(spec, entry, title)
         if "activation" in spec:
-            spec["activation"] = keras.activations.get(spec["activation"])
+            try:
+                spec["activation"] = keras.activations.get(spec["activation"])
+            except ValueError as error:
+                raise ValueError(f"{title}: {entry}['activation']: {error}") from error
         table[name] = spec
     return table
 
@@ -148,15 +151,69 @@ def _kind(inputs: Any) -> str:
     return f"a {type(inputs).__name__}"
 
 
-def weight_name(name: str, kind: str) -> str:
-    """The name of a kernel's or bias's weight: 'kernel', 'text_kernel'."""
+def check_built(
+    shapes: Iterable[Shape],
+    branches: Mapping[str, Branch],
+    built: Container[str],
+    title: str,
+) -> None:
+    """Raises ValueError for an input whose kernel a built layer has not."""
+    for name, _, kernel in shapes:
+        if kernel not in built:
+            # One of the branches for each kernel.
+            needed = {branch.kernel: name for name, branch in branches.items()}.values()
+            raise ValueError(
+                f"{title}: {name} uses kernel {kernel!r}, which no input of the call that built "
+                "the layer used, and a built layer makes no new weights. Call it first, or build "
+                "it, with inputs for all its kernels, as in layer.build({"
+                f"{', '.join(f'{branch!r}: (None, width)' for branch in needed)}"
+                "}), or say 'in_features' in the table."
+            )
+
+
+def make_weights(
+    layer: keras.layers.Dense, branches: Mapping[str, Branch], widths: Mapping[str, Width]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Kernels and biases by name, made as Dense makes its own; none where no width is known."""
+    used = [branch for branch in branches.values() if branch.kernel in widths]
+    kernels = {
+        name: layer.add_weight(
+            name=_weight_name(name, "kernel"),
+            shape=(widths[name].size, layer.units),
+            initializer=_fresh(layer.kernel_initializer),
+            regularizer=layer.kernel_regularizer,
+            constraint=layer.kernel_constraint,
+        )
+        for name in dict.fromkeys(branch.kernel for branch in used)
+    }
+    biases = {
+        name: layer.add_weight(
+            name=_weight_name(name, "bias"),
+            shape=(layer.units,),
+            initializer=_fresh(layer.bias_initializer),
+            regularizer=layer.bias_regularizer,
+            constraint=layer.bias_constraint,
+        )
+        for name in dict.fromkeys(branch.bias for branch in used)
+        if name is not None
+    }
+    return kernels, biases
+
+
+def _weight_name(name: str, kind: str) -> str:
+    """'kernel' for the one of no other name, else 'text_kernel'; likewise 'bias'."""
     return kind if name == kind else f"{name}_{kind}"
+
+
+def _fresh(initializer: Any) -> Any:
+    """One for a single weight: called again, an initializer gives the same numbers again."""
+    return initializer.clone() if hasattr(initializer, "clone") else initializer
 
 
 def nearest(name: Any, options: Iterable[str]) -> str:
     """A question that names what the user may have meant, or nothing."""
     close = difflib.get_close_matches(str(name), list(options), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,11 +13,6 @@ from shared_dense.dense_call import JitUnlessOp, dense_call, leave_to_keras
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 
-def _fresh(initializer: Any) -> Any:
-    """One for a single weight: called again, an initializer gives the same numbers again."""
-    return initializer.clone() if hasattr(initializer, "clone") else initializer
-
-
 def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -> None:
     """From one built layer to another of its config, by the code that saves and loads them."""
     store: dict[str, Any] = {}
@@ -159,6 +154,13 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
         return dense
 
     @property
+    def kernel_names(self) -> tuple[str, ...]:
+        """The names of all kernels, built or not."""
+        if self.branches is None:
+            return (KERNEL,)
+        return tuple(dict.fromkeys(branch.kernel for branch in self._branches.values()))
+
+    @property
     def kernels(self) -> dict[str, Any]:
         """The kernels by name, each `[in_features, units]`: those that are built."""
         if self.branches is None:
@@ -183,6 +185,7 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
     def bias(self) -> Any:
         """The bias of a layer that has one; None if it has none."""
         if self.branches is None:
+            self._must_be_built("bias")
             return self._bias
         biases = self.biases
         return self._only("bias", biases) if biases else None
@@ -205,29 +208,7 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
             super().build((None, self._widths[KERNEL].size))
             self.input_spec = None
             return
-        # Dense's own weights, but more of them. What no width is known of is left out.
-        used = [branch for branch in self._branches.values() if branch.kernel in self._widths]
-        self._kernels = {
-            name: self.add_weight(
-                name=table.weight_name(name, "kernel"),
-                shape=(self._widths[name].size, self.units),
-                initializer=_fresh(self.kernel_initializer),
-                regularizer=self.kernel_regularizer,
-                constraint=self.kernel_constraint,
-            )
-            for name in dict.fromkeys(branch.kernel for branch in used)
-        }
-        self._biases = {
-            name: self.add_weight(
-                name=table.weight_name(name, "bias"),
-                shape=(self.units,),
-                initializer=_fresh(self.bias_initializer),
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-            for name in dict.fromkeys(branch.bias for branch in used)
-            if name is not None
-        }
+        self._kernels, self._biases = table.make_weights(self, self._branches, self._widths)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -351,7 +332,9 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
 
     def _must_be_built(self, attribute: str) -> None:
         if not self.built:
-            raise AttributeError(f"{self._title()} must be built before {attribute} is accessed.")
+            raise AttributeError(
+                f"{self._title()} must be built before its {attribute} can be read."
+            )
 
     def _only(self, kind: str, weights: Mapping[str, Any]) -> Any:
         if len(weights) != 1:
@@ -371,7 +354,7 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
         """The leaves of inputs or of their shapes, each with the kernel that it meets."""
         if self.branches is None:
             return [Shape(name, leaf, KERNEL) for name, leaf in leaves(structure, is_leaf)]
-        table.check_names(structure, self.branches, self._title())
+        table.check_names(structure, self._branches, self._title())
         return [
             Shape(name, leaf, self._branches[branch].kernel)
             for branch, part in structure.items()
@@ -382,7 +365,7 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
         """The widths of the kernels, once the inputs are known to be fit for them."""
         shapes = list(shapes)
         if self.built:
-            self._check_built(shapes)
+            table.check_built(shapes, self._branches, self._widths, self._title())
             kernel = "this layer's kernel"
             built = {
                 name: Width(width.size, kernel if self.branches is None else f"{kernel} {name!r}")
@@ -391,20 +374,6 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
         else:
             built = self._widths
         return check(self._title(), shapes, built, self._rule)
-
-    def _check_built(self, shapes: list[Shape]) -> None:
-        for name, _, kernel in shapes:
-            if kernel not in self._widths:
-                raise ValueError(
-                    f"{self._title()}: {name} uses kernel {kernel!r}, which no input of the call "
-                    "that built the layer used, and a built layer makes no new weights. Call it "
-                    "first, or build it, with inputs for all its kernels, as in layer.build({"
-                    f"{', '.join(f'{b!r}: (None, width)' for b in self._one_branch_per_kernel())}"
-                    '}), or say "in_features" in the table.'
-                )
-
-    def _one_branch_per_kernel(self) -> list[str]:
-        return list({branch.kernel: name for name, branch in self._branches.items()}.values())
 
     def _rule(self, kernel: str, width: int) -> str:
         if self.branches is not None:
