@@ -9,7 +9,7 @@ import keras
 
 from shared_dense import branches as table
 from shared_dense.branches import BIAS, KERNEL, Branch
-from shared_dense.dense_call import JitUnlessOp, dense_call, leave_to_keras
+from shared_dense.dense_call import FusedLayer, dense_call, leave_to_keras
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 
@@ -26,7 +26,7 @@ def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class SharedDense(JitUnlessOp, keras.layers.Dense):
+class SharedDense(FusedLayer, keras.layers.Dense):
     """A Dense layer whose kernel, bias and activation are applied to several inputs in one call.
 
     Takes what `keras.layers.Dense` takes. Called on one tensor it is a Dense layer; called on a
@@ -392,6 +392,3 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
             f"{self._title()}: {feature} does not go with branches; use a SharedDense without "
             "branches for each kernel."
         )
-
-    def _title(self) -> str:
-        return f'SharedDense layer "{self.name}"'

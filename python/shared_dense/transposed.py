@@ -9,14 +9,14 @@ from typing import Any
 import keras
 
 from shared_dense.branches import nearest
-from shared_dense.dense_call import JitUnlessOp, dense_call
+from shared_dense.dense_call import FusedLayer, dense_call
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class TransposedDense(JitUnlessOp, keras.layers.Layer):
+class TransposedDense(FusedLayer, keras.layers.Layer):
     """`activation(x @ transpose(kernel) + bias)`, the kernel being another layer's.
 
     The other half of a tied autoencoder: the kernel is one weight, which both layers train; the
@@ -231,9 +231,6 @@ class TransposedDense(JitUnlessOp, keras.layers.Layer):
 
     def _rule(self, kernel: str, width: int) -> str:
         return f"Its inputs are as wide as the outputs of {self.tied_to.name!r}."
-
-    def _title(self) -> str:
-        return f'TransposedDense layer "{self.name}"'
 
 
 class _ConfigOfTied:
