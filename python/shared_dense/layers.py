@@ -17,12 +17,12 @@ def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -
     """From one built layer to another of its config, by the code that saves and loads them."""
     store: dict[str, Any] = {}
     source.save_own_variables(store)
-    lora = source.lora_enabled
     target.load_own_variables(store)
-    if lora:  # which saving adds to the kernel
+    if source.lora_enabled:  # which saving adds to the kernel
         for name in ("_kernel", "kernel_scale", "kernel_zero", "lora_kernel_a", "lora_kernel_b"):
             if hasattr(source, name):
                 getattr(target, name).assign(getattr(source, name))
+        target.lora_alpha = source.lora_alpha  # Dense.build forgets it
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
