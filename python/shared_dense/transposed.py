@@ -76,7 +76,7 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
                 f"{self._title()}: tied_to={tied_to!r}; wanted a SharedDense or a "
                 "keras.layers.Dense, whose kernel this layer is to use."
             )
-        self.tied_to = tied_to
+        self._tie_to(tied_to)
         self.kernel_name = kernel
         self._check_kernel_name()
         self.activation = keras.activations.get(activation)
@@ -88,8 +88,11 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         self.supports_masking = True
         # Whether tied_to was made from this layer's config, and belongs to nothing else.
         self._is_a_copy = False
-        if not isinstance(tied_to.get_config, _ConfigOfTied):
-            tied_to.get_config = _ConfigOfTied(tied_to)
+
+    def _tie_to(self, layer: keras.layers.Dense) -> None:
+        self.tied_to = layer
+        if not isinstance(layer.get_config, _ConfigOfTied):
+            layer.get_config = _ConfigOfTied(layer)
 
     def _check_kernel_name(self) -> None:
         names = getattr(self.tied_to, "kernel_names", (KERNEL,))
@@ -179,13 +182,9 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` takes; the layer that this one is tied to is in it."""
-        tied_to = keras.saving.serialize_keras_object(self.tied_to)
-        # Keras's own mark, which it sets on what it sees a second time. Where that is the other
-        # layer's own entry in the model, this one, copied by then, would go without.
-        tied_to["shared_object_id"] = id(self.tied_to)
         return {
             **super().get_config(),
-            "tied_to": tied_to,
+            "tied_to": keras.saving.serialize_keras_object(self.tied_to),
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
@@ -208,7 +207,7 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
             if type(layer) is type(self.tied_to) and layer.name == self.tied_to.name:
                 self._tracker.unlock()
                 self._tracker.untrack(self.tied_to)
-                self.tied_to = layer
+                self._tie_to(layer)
                 self._tracker.lock()
                 self._is_a_copy = False
                 return
@@ -235,9 +234,10 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
 class _ConfigOfTied:
     """get_config of a layer that another one is tied to.
 
-    In the file of a model Keras gives an id to what it sees twice, the second time, to both
-    entries. A model inside the model has copied the first entry by then, and that would go without:
-    so the layer is seen here for the first time.
+    In the file of a model Keras gives an id to what it sees twice: the second time, to both
+    entries. Where the first is in a model inside the model, or in another layer's config, it has
+    been copied by then, and the copy goes without. So the first time is here, where nothing is kept
+    of it.
     """
 
     def __init__(self, layer: keras.layers.Layer):
