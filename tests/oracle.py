@@ -12,6 +12,7 @@ much as the result's own where that is float64, so every bound is the sum of bot
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from scipy import special
@@ -122,11 +123,22 @@ class Exact:
 class Oracle:
     """Forward and backward of one shared product, in float64, with bounds for `dtype`.
 
-    xs: arrays [..., in_features]; kernel as stored; biases: none, one or one per input;
-    activations: one name or one per input; dys: gradients of the outputs (backward only).
+    xs: arrays [..., in_features]; kernel as stored; biases: none, one or one per input, or as many
+    as bias_of has indices of, one per input, -1 for none; activations: one name or one per input;
+    trains_kernel: per input, whether it takes part in dkernel (none given: all do); dys: gradients
+    of the outputs (backward only).
     """
 
-    def __init__(self, xs, kernel, biases=(), activations=("linear",), transpose_kernel=False):
+    def __init__(
+        self,
+        xs,
+        kernel,
+        biases=(),
+        activations=("linear",),
+        transpose_kernel=False,
+        bias_of=(),
+        trains_kernel=(),
+    ):
         kernel = np.asarray(kernel)
         self.dtype = kernel.dtype
         self.transpose = transpose_kernel
@@ -138,8 +150,12 @@ class Oracle:
             for x in map(np.asarray, xs)
         ]
         self.num_biases = len(biases)
-        biases = [np.asarray(b, np.float64) for b in biases]
-        self.biases = (biases * n if len(biases) == 1 else biases) or [np.zeros(self.units)] * n
+        usual = range(n) if len(biases) > 1 else [len(biases) - 1] * n
+        self.bias_of = list(bias_of) or list(usual)
+        # -1 is the last.
+        each = [*(np.asarray(b, np.float64) for b in biases), np.zeros(self.units)]
+        self.biases = [each[j] for j in self.bias_of]
+        self.trains_kernel = list(trains_kernel) or [True] * n
         names = list(activations)
         self.names = names * n if len(names) == 1 else names
 
@@ -189,9 +205,7 @@ class Oracle:
     def backward(self, dys) -> dict:
         """dx per input, dkernel in the kernel's layout, dbias per bias."""
         dzs, errors = zip(*(self._dz(i, dy) for i, dy in enumerate(dys)), strict=True)
-        rows = sum(len(x) for x in self.xs)
         by_units = gamma(self.units + 2, self.dtype)
-        by_rows = gamma(rows + 2, self.dtype)
         tiny = float(np.finfo(self.dtype).smallest_normal)
         w = np.abs(self.w)
         dx = [
@@ -201,20 +215,24 @@ class Oracle:
             )
             for dz, e, shape in zip(dzs, errors, self.shapes, strict=True)
         ]
-        x, dz, e = np.concatenate(self.xs), np.concatenate(dzs), np.concatenate(errors)
-        size = np.abs(x).T @ np.abs(dz)
-        dw = Exact(x.T @ dz, (1 + by_rows) * (np.abs(x).T @ e) + by_rows * size + tiny)
+
+        def row_sum(lefts, takes_part):
+            """left^T . dz over the stacked rows of the inputs that take part."""
+            x, dz, e = (
+                np.concatenate([rows[0][:0], *itertools.compress(rows, takes_part)])
+                for rows in (lefts, dzs, errors)
+            )
+            by_rows, size = gamma(len(x) + 2, self.dtype), np.abs(x).T
+            bound = (1 + by_rows) * (size @ e) + by_rows * (size @ np.abs(dz)) + tiny
+            return Exact(x.T @ dz, bound)
+
+        dw = row_sum(self.xs, self.trains_kernel)
         if self.transpose:
             dw = Exact(dw.value.T, dw.bound.T)
-
-        def column_sums(dz, e):
-            bound = (1 + by_rows) * e.sum(0) + by_rows * np.abs(dz).sum(0) + tiny
-            return Exact(dz.sum(0), bound)
-
-        if self.num_biases == 0:
-            db = []
-        elif self.num_biases == 1:
-            db = [column_sums(dz, e)]
-        else:
-            db = [column_sums(*pair) for pair in zip(dzs, errors, strict=True)]
-        return {"dx": dx, "dkernel": dw, "dbias": db}
+        ones = [np.ones((len(x), 1)) for x in self.xs]
+        db = [row_sum(ones, [j == i for j in self.bias_of]) for i in range(self.num_biases)]
+        return {
+            "dx": dx,
+            "dkernel": dw,
+            "dbias": [Exact(b.value[0], b.bound[0]) for b in db],
+        }

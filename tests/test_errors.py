@@ -118,6 +118,25 @@ BAD = [
         ["bias is a list of 1", "2 inputs", "pass one", "one per input"],
     ),
     (
+        "bias among many",
+        {"bias": [BIAS, tf.ones([4])]},
+        ValueError,
+        ["bias[1] has shape (4,)", "kernel (4, 5)"],
+    ),
+    (
+        "number of flags",
+        {"trains_kernel": [True]},
+        ValueError,
+        ["trains_kernel is a list of 1", "2 inputs", "True, False", "one per input"],
+    ),
+    ("no flag", {"trains_kernel": None}, TypeError, ["trains_kernel must be True, False", "None"]),
+    (
+        "one not a flag",
+        {"trains_kernel": [True, 1]},
+        TypeError,
+        ["trains_kernel must be True, False", "one per input", "[True, 1]"],
+    ),
+    (
         "unknown activation",
         {"activation": "gleu"},
         ValueError,
@@ -250,6 +269,11 @@ RAW = [
     (forward, {"inputs": [ONE, tf.ones([])]}, ["inputs[1]", "rank >= 1", "scalar"]),
     (forward, {"inputs": [tf.ones([0, 6]), ONE]}, ["inputs[0]", "[0,6]", "last axis is 4"]),
     (forward, {"transpose_kernel": True}, ["[4,5] (transposed)", "last axis is 5"]),
+    (forward, {"bias_of": [0]}, ["bias_of", "one per input (2)", "got 1"]),
+    (forward, {"bias_of": [0, -2]}, ["bias_of[1]", "-1 for none", "got -2"]),
+    (forward, {"bias_of": [1, 0]}, ["bias_of[0]", "one of the 1 biases", "got 1"]),
+    (forward, {"trains_kernel": [True]}, ["trains_kernel", "one per input (2)", "got 1"]),
+    (forward, {"trains_kernel": [True] * 3}, ["trains_kernel", "one per input (2)", "got 3"]),
     (backward, {"activations": ["relu"] * 3}, ["activations", "one per input (2)", "got 3"]),
     (backward, {"activations": ["gelu", "gleu"]}, ["unknown activation 'gleu'", "known: "]),
     (backward, {"saved": []}, ["saved", "one tensor per input (2)", "got 0"]),
@@ -269,6 +293,11 @@ RAW = [
     (backward, {"biases": [BIAS, tf.ones([4])]}, ["biases[1]", "[4]", "of shape [5]"]),
     (backward, {"kernel": tf.ones([1, 4, 5])}, ["kernel must have rank 2", "[1,4,5]"]),
     (backward, {"inputs": [ONE, tf.ones([3, 6])]}, ["inputs[1]", "[3,6]", "last axis is 4"]),
+    (backward, {"bias_of": [0]}, ["bias_of", "one per input (2)", "got 1"]),
+    (backward, {"bias_of": [0, -2]}, ["bias_of[1]", "-1 for none", "got -2"]),
+    (backward, {"bias_of": [-1, 2]}, ["bias_of[1]", "one of the 2 biases", "got 2"]),
+    (backward, {"trains_kernel": [True]}, ["trains_kernel", "one per input (2)", "got 1"]),
+    (backward, {"trains_kernel": [True] * 3}, ["trains_kernel", "one per input (2)", "got 3"]),
 ]
 # The shape function has no use for these: only the kernel looks at them.
 SEEN_LATE = ("saved", "output_grads")
