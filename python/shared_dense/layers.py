@@ -112,7 +112,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             ("a quantized dtype", self.quantization_mode),
         ):
             if used:
-                raise self._no_branches_with(feature)
+                raise ValueError(self._no_branches_with(feature))
         self._branches = table.resolve(self.branches, self.activation, self.use_bias)
         self._widths = table.widths(self._branches, self._title())
 
@@ -146,7 +146,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             ValueError: the layer has branches.
         """
         if self.branches is not None:
-            raise self._no_branches_with("to_dense()")
+            raise ValueError(self._no_branches_with("to_dense()"))
         dense = keras.layers.Dense.from_config(self.get_config())
         if self.built:
             dense.build((None, self._widths[KERNEL].size))
@@ -267,10 +267,12 @@ class SharedDense(FusedLayer, keras.layers.Dense):
         awq looks at one tensor per call: calibrate on one, then call on as many as you like.
 
         Raises:
-            ValueError: the mode is unknown, or the layer has branches.
+            ValueError: the mode is unknown.
+            NotImplementedError: the layer has branches. (`model.quantize` warns of that, and
+                leaves the layer as it is.)
         """
         if self.branches is not None:
-            raise self._no_branches_with("quantize()")
+            raise NotImplementedError(self._no_branches_with("quantize()"))
         # Dense refuses subclasses, which may compute something else. This one does not; a
         # subclass of it may.
         type_check = type_check and type(self) is not SharedDense
@@ -283,7 +285,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             ValueError: as Dense; or the layer has branches.
         """
         if self.branches is not None:
-            raise self._no_branches_with("enable_lora()")
+            raise ValueError(self._no_branches_with("enable_lora()"))
         super().enable_lora(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -387,8 +389,8 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             f"width={width}). Use another layer for another width."
         )
 
-    def _no_branches_with(self, feature: str) -> ValueError:
-        return ValueError(
+    def _no_branches_with(self, feature: str) -> str:
+        return (
             f"{self._title()}: {feature} does not go with branches; use a SharedDense without "
             "branches for each kernel."
         )
