@@ -379,6 +379,12 @@ layer.build((None, 3))
 layer.set_weights([np.array([[1., -2.], [3., -4.], [0., 1.]]), np.array([5., -6.])])
 left, right = layer([np.array([[-1., 2., 1.]]), {"x": np.array([[[0., -1., 20.]]])}])
 assert np.array_equal(left, [[10., 0.]]) and np.array_equal(right["x"], [[[2., 18.]]])
+(y,) = sd.TransposedDense(layer)([np.array([[1., 0.], [2., 1.]])])
+assert np.array_equal(y, [[1., 3., 0.], [0., 2., 1.]])
+table = {"a": {"bias": None}, "b": {"trains_kernel": False, "activation": "relu"}}
+layer = sd.SharedDense(1, kernel_initializer="ones", bias_initializer="ones", branches=table)
+y = layer({"a": np.array([[1., -3.]]), "b": np.array([[1., 1.], [-4., 1.]])})
+assert np.array_equal(y["a"], [[-2.]]) and np.array_equal(y["b"], [[3.], [0.]])
 assert "tensorflow" not in sys.modules
 """
 
