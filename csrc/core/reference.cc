@@ -1,6 +1,7 @@
 #include "core/reference.h"
 
 #include <cmath>
+#include <map>
 
 namespace shared_dense {
 namespace {
@@ -76,41 +77,40 @@ void reference_forward(const Kernel<T>& w, const std::vector<ForwardSegment<T>>&
 
 template <class T>
 void reference_backward(const Kernel<T>& w, const std::vector<BackwardSegment<T>>& segments,
-                        const std::vector<const T*>& bias, const BackwardOutputs<T>& outputs) {
+                        const std::vector<const T*>& bias, T* dkernel) {
   const Index in = w.in_features, units = w.units;
-  std::vector<double> dw(in * units), db(units);
+  std::vector<double> dw(in * units);
+  std::map<T*, std::vector<double>> db;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const BackwardSegment<T>& s = segments[i];
-    std::vector<double> own(units);
+    std::vector<double>& sum = db.try_emplace(s.dbias, units).first->second;
     for (Index row = 0; row < s.rows; ++row) {
       const T* x = s.x + row * in;
       std::vector<double> dx(in);
       for (Index u = 0; u < units; ++u) {
         const double z = pre_activation(w, x, bias[i], u);
         const double dz = s.dy[row * units + u] * reference_derivative(s.activation, z);
-        own[u] += dz;
+        sum[u] += dz;
         for (Index k = 0; k < in; ++k) {
           dx[k] += dz * weight(w, k, u);
-          dw[w.transposed ? u * in + k : k * units + u] += x[k] * dz;
+          if (s.trains_kernel) dw[w.transposed ? u * in + k : k * units + u] += x[k] * dz;
         }
       }
       for (Index k = 0; k < in && s.dx != nullptr; ++k) s.dx[row * in + k] = static_cast<T>(dx[k]);
     }
-    for (Index u = 0; u < units; ++u) db[u] += own[u];
-    for (Index u = 0; u < units && s.dbias != nullptr; ++u) s.dbias[u] = static_cast<T>(own[u]);
   }
-  for (std::size_t i = 0; i < dw.size() && outputs.dkernel != nullptr; ++i) {
-    outputs.dkernel[i] = static_cast<T>(dw[i]);
+  for (std::size_t i = 0; i < dw.size() && dkernel != nullptr; ++i) {
+    dkernel[i] = static_cast<T>(dw[i]);
   }
-  for (Index u = 0; u < units && outputs.dbias != nullptr; ++u) {
-    outputs.dbias[u] = static_cast<T>(db[u]);
+  for (const auto& [dbias, sum] : db) {
+    for (Index u = 0; u < units && dbias != nullptr; ++u) dbias[u] = static_cast<T>(sum[u]);
   }
 }
 
 #define SHARED_DENSE_INSTANTIATE(T)                                                          \
   template void reference_forward(const Kernel<T>&, const std::vector<ForwardSegment<T>>&);  \
   template void reference_backward(const Kernel<T>&, const std::vector<BackwardSegment<T>>&, \
-                                   const std::vector<const T*>&, const BackwardOutputs<T>&);
+                                   const std::vector<const T*>&, T*);
 SHARED_DENSE_INSTANTIATE(float)
 SHARED_DENSE_INSTANTIATE(double)
 #undef SHARED_DENSE_INSTANTIATE

@@ -18,6 +18,6 @@ void reference_forward(const Kernel<T>& kernel, const std::vector<ForwardSegment
 // kernel and `bias[i]` (nullptr: none), so the oracle shares no cached value.
 template <class T>
 void reference_backward(const Kernel<T>& kernel, const std::vector<BackwardSegment<T>>& segments,
-                        const std::vector<const T*>& bias, const BackwardOutputs<T>& outputs);
+                        const std::vector<const T*>& bias, T* dkernel);
 
 }  // namespace shared_dense

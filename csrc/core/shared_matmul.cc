@@ -166,20 +166,34 @@ bool forward(const Context& context, const Kernel<S>& kernel,
 
 template <class S>
 bool backward(const Context& context, const Kernel<S>& kernel,
-              const std::vector<BackwardSegment<S>>& segments, const BackwardOutputs<S>& outputs) {
+              const std::vector<BackwardSegment<S>>& all, S* dkernel) {
   using T = Accumulator<S>;
   const KernelSet<S>& set = kernels<S>(*context.isa);
   const Index in_features = kernel.in_features, units = kernel.units;
+  const auto trains = [&](const BackwardSegment<S>& segment) {
+    return dkernel != nullptr && segment.trains_kernel;
+  };
+  std::vector<BackwardSegment<S>> segments;  // those whose dZ anybody reads
+  for (const BackwardSegment<S>& segment : all) {
+    if (segment.dx != nullptr || segment.dbias != nullptr || trains(segment)) {
+      segments.push_back(segment);
+    }
+  }
   std::vector<const T*> dz;
   if (!form_dz(context, set, units, segments, &dz)) return false;
 
-  // Input gradients: only the segments that want one are stacked.
-  std::vector<BackwardSegment<S>> wanted;
-  std::vector<const T*> wanted_dz;
+  // Only the segments that take part in a product are stacked for it.
+  std::vector<BackwardSegment<S>> wanted, training;
+  std::vector<const T*> wanted_dz, training_dz;
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].dx == nullptr) continue;
-    wanted.push_back(segments[i]);
-    wanted_dz.push_back(dz[i]);
+    if (segments[i].dx != nullptr) {
+      wanted.push_back(segments[i]);
+      wanted_dz.push_back(dz[i]);
+    }
+    if (trains(segments[i])) {
+      training.push_back(segments[i]);
+      training_dz.push_back(dz[i]);
+    }
   }
   if (!wanted.empty()) {
     const Stack stack(wanted);
@@ -200,37 +214,38 @@ bool backward(const Context& context, const Kernel<S>& kernel,
     if (!rows_product(context, product)) return false;
   }
 
-  if (outputs.dkernel != nullptr) {
-    const Stack stack(segments);
+  if (dkernel != nullptr) {
+    const Stack stack(training);
     const auto gather = [&](Index first, Index count, const S** x_rows, const T** dz_rows) {
       stack.visit(first, count, [&](Index i, std::size_t s, Index row, Index n) {
         for (Index j = 0; j < n; ++j) {
-          x_rows[i + j] = segments[s].x + (row + j) * in_features;
-          dz_rows[i + j] = dz[s] + (row + j) * units;
+          x_rows[i + j] = training[s].x + (row + j) * in_features;
+          dz_rows[i + j] = training_dz[s] + (row + j) * units;
         }
       });
     };
     bool done;
     if (kernel.transposed) {
-      SumProduct<T, S, S> product{units, stack.rows(), in_features, {}, outputs.dkernel};
+      SumProduct<T, S, S> product{units, stack.rows(), in_features, {}, dkernel};
       product.gather = [&](Index first, Index count, const T** dz_rows, const S** x_rows) {
         gather(first, count, x_rows, dz_rows);
       };
       done = sum_product(context, product);
     } else {
-      done = sum_product(
-          context, SumProduct<S, T, S>{in_features, stack.rows(), units, gather, outputs.dkernel});
+      done = sum_product(context,
+                         SumProduct<S, T, S>{in_features, stack.rows(), units, gather, dkernel});
     }
     if (!done) return false;
   }
 
   std::vector<ColumnSum<S>> sums;
-  if (outputs.dbias != nullptr) {
-    sums.push_back({outputs.dbias, {}});
-    for (std::size_t i = 0; i < segments.size(); ++i) sums[0].segments.push_back(i);
-  }
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].dbias != nullptr) sums.push_back({segments[i].dbias, {i}});
+    S* const dbias = segments[i].dbias;
+    if (dbias == nullptr) continue;
+    auto sum = std::find_if(sums.begin(), sums.end(),
+                            [&](const ColumnSum<S>& other) { return other.sum == dbias; });
+    if (sum == sums.end()) sum = sums.insert(sum, {dbias, {}});
+    sum->segments.push_back(i);
   }
   return sums.empty() || sum_columns(context, set, units, segments, dz, sums);
 }
@@ -238,7 +253,7 @@ bool backward(const Context& context, const Kernel<S>& kernel,
 #define SHARED_DENSE_INSTANTIATE(S)                                                                \
   template bool forward(const Context&, const Kernel<S>&, const std::vector<ForwardSegment<S>>&);  \
   template bool backward(const Context&, const Kernel<S>&, const std::vector<BackwardSegment<S>>&, \
-                         const BackwardOutputs<S>&);
+                         S*);
 SHARED_DENSE_INSTANTIATE(float)
 SHARED_DENSE_INSTANTIATE(double)
 SHARED_DENSE_INSTANTIATE(BFloat16)

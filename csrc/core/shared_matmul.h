@@ -13,8 +13,9 @@
 //    over the ascending reduction index, starting at zero. On an ISA with FMA
 //    its bits depend on its own row and on W only: not on the other rows, the
 //    number of inputs, the block sizes, the threads or which such ISA it is.
-//  - dW and db are sums over chunks of kRowChunk stacked rows, added in order:
-//    the same call gives the same bits on any number of threads.
+//  - dW and db are sums over chunks of kRowChunk stacked rows, of the segments
+//    that take part, added in order: the same call gives the same bits on any
+//    number of threads, and a segment that takes no part does not show.
 //  - The caller owns every buffer. Outputs do not overlap anything else.
 //  - Any number of threads may call at once. `false` means that the scratch
 //    memory could not be had, and the outputs are then unspecified.
@@ -64,27 +65,23 @@ struct ForwardSegment {
 template <class T>
 struct BackwardSegment {
   Index rows;
-  const T* x;      // [rows, in_features]; read for dkernel only
+  const T* x;      // [rows, in_features]; read only if it trains the kernel
   const T* dy;     // [rows, units]
   const T* saved;  // [rows, units]: y or z as saved_for(activation) says; linear: not read
   T* dx;           // [rows, in_features]; nullptr: not wanted
-  T* dbias;        // [units]: this segment's own; nullptr: not wanted
+  T* dbias;        // [units]: summed over the segments that name it; nullptr: not wanted
   Activation activation;
-};
-
-template <class T>
-struct BackwardOutputs {
-  T* dkernel;  // the kernel's own layout; nullptr: not wanted
-  T* dbias;    // [units]: one bias shared by all segments; nullptr: not wanted
+  bool trains_kernel = true;  // whether its rows take part in dkernel
 };
 
 template <class T>
 [[nodiscard]] bool forward(const Context& context, const Kernel<T>& kernel,
                            const std::vector<ForwardSegment<T>>& segments);
 
+// dkernel has the kernel's own layout, and is zero where no segment trains the
+// kernel; nullptr: not wanted.
 template <class T>
 [[nodiscard]] bool backward(const Context& context, const Kernel<T>& kernel,
-                            const std::vector<BackwardSegment<T>>& segments,
-                            const BackwardOutputs<T>& outputs);
+                            const std::vector<BackwardSegment<T>>& segments, T* dkernel);
 
 }  // namespace shared_dense

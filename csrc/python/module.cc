@@ -98,15 +98,32 @@ std::vector<Activation> activations_of(const std::vector<std::string>& names, st
   return activations;
 }
 
+// Which of `count` biases (or bias gradients) each input uses, as the op says
+// it: -1 is none, and nothing said means none, one for all, or one per input.
+std::vector<int> bias_of_each(const std::vector<int>& bias_of, std::size_t count, std::size_t n) {
+  if (bias_of.empty()) {
+    if (count > 1 && count != n) fail("no bias, one, or one per input");
+    std::vector<int> each(n, count == 0 ? -1 : 0);
+    for (std::size_t i = 0; i < n && count > 1; ++i) each[i] = static_cast<int>(i);
+    return each;
+  }
+  if (bias_of.size() != n) fail("bias_of must hold one index per input");
+  for (const int index : bias_of) {
+    if (index < -1 || index >= static_cast<int>(count)) fail("bias_of names a bias that is not");
+  }
+  return bias_of;
+}
+
 template <class T>
-std::vector<const T*> biases_of(const std::vector<Array<T>>& biases, std::size_t n, Index units) {
-  if (biases.size() > 1 && biases.size() != n) fail("no bias, one, or one per input");
-  std::vector<const T*> pointers(n, nullptr);
+std::vector<const T*> biases_of(const std::vector<Array<T>>& biases,
+                                const std::vector<int>& bias_of, std::size_t n, Index units) {
   for (const Array<T>& bias : biases) {
     if (bias.ndim() != 1 || bias.shape(0) != units) fail("bias must have shape [units]");
   }
-  for (std::size_t i = 0; i < n && !biases.empty(); ++i) {
-    pointers[i] = biases[biases.size() == 1 ? 0 : i].data();
+  std::vector<const T*> pointers;
+  for (const int index :
+       bias_of_each(biases.empty() ? std::vector<int>{} : bias_of, biases.size(), n)) {
+    pointers.push_back(index < 0 ? nullptr : biases[index].data());
   }
   return pointers;
 }
@@ -135,11 +152,11 @@ template <class T>
 py::tuple py_forward(const std::vector<Array<T>>& xs, const Array<T>& w,
                      const std::vector<Array<T>>& biases, const std::vector<std::string>& names,
                      bool transposed, bool keep, int threads, const std::string& isa,
-                     bool reference) {
+                     bool reference, const std::vector<int>& bias_of) {
   if (reference && !kHasReference<T>) fail("no oracle in this dtype");
   const Kernel<T> kernel = kernel_of(w, transposed);
   const auto activations = activations_of(names, xs.size());
-  const auto bias = biases_of(biases, xs.size(), kernel.units);
+  const auto bias = biases_of(biases, bias_of, xs.size(), kernel.units);
   std::vector<Array<T>> ys, zs;
   std::vector<ForwardSegment<T>> segments;
   for (std::size_t i = 0; i < xs.size(); ++i) {
@@ -169,17 +186,19 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
                      const std::vector<Array<T>>& saved, const Array<T>& w,
                      const std::vector<Array<T>>& biases, const std::vector<std::string>& names,
                      bool transposed, const std::vector<bool>& wants_dx, bool wants_dkernel,
-                     int dbias_count, int threads, const std::string& isa, bool reference) {
+                     int dbias_count, int threads, const std::string& isa, bool reference,
+                     const std::vector<int>& bias_of, const std::vector<bool>& trains_kernel) {
   if (reference && !kHasReference<T>) fail("no oracle in this dtype");
   const Kernel<T> kernel = kernel_of(w, transposed);
   const std::size_t n = xs.size();
   const auto activations = activations_of(names, n);
-  const auto bias = biases_of(biases, n, kernel.units);
+  const auto bias = biases_of(biases, bias_of, n, kernel.units);
   if (dys.size() != n || wants_dx.size() != n) fail("one dy and one wants_dx per input");
   if (!reference && saved.size() != n) fail("one saved value per input");
-  if (dbias_count < 0 || (dbias_count > 1 && static_cast<std::size_t>(dbias_count) != n)) {
-    fail("dbias_count must be 0, 1 or the number of inputs");
-  }
+  if (dbias_count < 0) fail("dbias_count must be at least 0");
+  const auto dbias_of =
+      bias_of_each(dbias_count == 0 ? std::vector<int>{} : bias_of, dbias_count, n);
+  if (!trains_kernel.empty() && trains_kernel.size() != n) fail("one trains_kernel per input");
   std::vector<Array<T>> dxs, dbs;
   for (int i = 0; i < dbias_count; ++i) dbs.push_back(poisoned<T>({kernel.units}));
   Array<T> dw = poisoned<T>({w.shape(0), w.shape(1)});
@@ -196,19 +215,19 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
       dx = dxs.back().mutable_data();
     }
     segments.push_back({rows, xs[i].data(), dys[i].data(), reference ? nullptr : saved[i].data(),
-                        dx, dbias_count > 1 ? dbs[i].mutable_data() : nullptr, activations[i]});
+                        dx, dbias_of[i] < 0 ? nullptr : dbs[dbias_of[i]].mutable_data(),
+                        activations[i], trains_kernel.empty() || trains_kernel[i]});
   }
-  const BackwardOutputs<T> outputs{wants_dkernel ? dw.mutable_data() : nullptr,
-                                   dbias_count == 1 ? dbs[0].mutable_data() : nullptr};
+  T* const dkernel = wants_dkernel ? dw.mutable_data() : nullptr;
   PoisonedScratch scratch;
   const Context context{pool_of(threads), &scratch, isa_of(isa)};
   bool ok = true;
   {
     const py::gil_scoped_release release;
     if (reference) {
-      if constexpr (kHasReference<T>) reference_backward(kernel, segments, bias, outputs);
+      if constexpr (kHasReference<T>) reference_backward(kernel, segments, bias, dkernel);
     } else {
-      ok = backward(context, kernel, segments, outputs);
+      ok = backward(context, kernel, segments, dkernel);
     }
   }
   if (!ok) throw std::bad_alloc();
@@ -245,15 +264,17 @@ void define(py::module_& m) {
   m.def("forward", &py_forward<T>, "xs"_a, "kernel"_a, "biases"_a = std::vector<Array<T>>{},
         "activations"_a = std::vector<std::string>{"linear"}, "transpose_kernel"_a = false,
         "keep"_a = false, "threads"_a = 1, "isa"_a = "", "reference"_a = false,
+        "bias_of"_a = std::vector<int>{},
         "(ys, pre_activations) of arrays [rows, in_features] of float32, float64, float16, or "
         "uint16 for the bits of bfloat16; `reference` runs the float64 oracle instead (float32 and "
         "float64 only).");
   m.def("backward", &py_backward<T>, "xs"_a, "dys"_a, "saved"_a, "kernel"_a,
         "biases"_a = std::vector<Array<T>>{}, "activations"_a = std::vector<std::string>{"linear"},
         "transpose_kernel"_a = false, "wants_dx"_a, "wants_dkernel"_a = true, "dbias_count"_a = 0,
-        "threads"_a = 1, "isa"_a = "", "reference"_a = false,
-        "dict of dx (those wanted), dkernel and dbias; `saved` holds y or z per input as the "
-        "activation needs.");
+        "threads"_a = 1, "isa"_a = "", "reference"_a = false, "bias_of"_a = std::vector<int>{},
+        "trains_kernel"_a = std::vector<bool>{},
+        "dict of dx (those wanted), dkernel and dbias (NaN where no input uses it); `saved` holds "
+        "y or z per input as the activation needs.");
 }
 
 }  // namespace

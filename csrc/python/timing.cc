@@ -138,10 +138,9 @@ double time_backward(const Arrays<T>& xs, const Arrays<T>& dys, const Array<T>& 
                         dxs.empty() ? nullptr : dxs[i].mutable_data(), nullptr,
                         Activation::kLinear});
   }
-  const BackwardOutputs<T> outputs{dkernel ? dkernel->mutable_data() : nullptr, nullptr};
-  return seconds_of(repeat, threads, isa, [&](const Context& context) {
-    return backward(context, w, segments, outputs);
-  });
+  T* const dw = dkernel ? dkernel->mutable_data() : nullptr;
+  return seconds_of(repeat, threads, isa,
+                    [&](const Context& context) { return backward(context, w, segments, dw); });
 }
 
 template <class T>

@@ -20,8 +20,22 @@ absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t b
     }
     return invalid(op, ": unknown activation '", name, "'; known: ", known);
   }
-  if (biases > 1 && biases != inputs) {
-    return invalid(op, ": biases must be none, one, or one per input (", inputs, "), got ", biases);
+  if (!trains_kernel.empty() && trains_kernel.size() != inputs) {
+    return invalid(op, ": trains_kernel must hold no flag or one per input (", inputs, "), got ",
+                   trains_kernel.size());
+  }
+  if (bias_of.empty() && biases > 1 && biases != inputs) {
+    return invalid(op, ": biases must be none, one, or one per input (", inputs, "), got ", biases,
+                   "; or bias_of must say which input uses which");
+  }
+  if (!bias_of.empty() && bias_of.size() != inputs) {
+    return invalid(op, ": bias_of must hold no index or one per input (", inputs, "), got ",
+                   bias_of.size());
+  }
+  for (std::size_t i = 0; i < bias_of.size(); ++i) {
+    if (bias_of[i] >= -1 && bias_of[i] < static_cast<int>(biases)) continue;
+    return invalid(op, ": bias_of[", i, "] must be the index of one of the ", biases,
+                   " biases, or -1 for none, got ", bias_of[i]);
   }
   return absl::OkStatus();
 }
@@ -33,6 +47,11 @@ std::vector<Activation> Attributes::activations(std::size_t inputs) const {
     (void)activation_from_name(names[names.size() == 1 ? 0 : i], &list[i]);
   }
   return list;
+}
+
+int Attributes::bias_index(std::size_t input, std::size_t biases) const {
+  if (!bias_of.empty()) return bias_of[input];
+  return biases > 1 ? static_cast<int>(input) : static_cast<int>(biases) - 1;
 }
 
 absl::Status Wanted::check(std::size_t all_inputs, std::size_t all_biases) const {

@@ -21,16 +21,22 @@ absl::Status invalid(const Pieces&... pieces) {
 struct Attributes {
   std::vector<std::string> names;
   bool transpose_kernel = false;
+  std::vector<int> bias_of;         // per input the index of its bias, -1: none
+  std::vector<bool> trains_kernel;  // per input; none: all do
 
   // From an OpKernelConstruction or an InferenceContext.
   template <class Source>
   absl::Status read(Source* source) {
     TF_RETURN_IF_ERROR(source->GetAttr("activations", &names));
-    return source->GetAttr("transpose_kernel", &transpose_kernel);
+    TF_RETURN_IF_ERROR(source->GetAttr("transpose_kernel", &transpose_kernel));
+    TF_RETURN_IF_ERROR(source->GetAttr("bias_of", &bias_of));
+    return source->GetAttr("trains_kernel", &trains_kernel);
   }
   absl::Status check(const char* op, std::size_t inputs, std::size_t biases) const;
-  // One per input; call after check().
+  // What holds for an input, or one of each per input; call after check().
   std::vector<Activation> activations(std::size_t inputs) const;
+  int bias_index(std::size_t input, std::size_t biases) const;
+  bool trains(std::size_t input) const { return trains_kernel.empty() || trains_kernel[input]; }
 };
 
 // Which gradients are asked for.

@@ -1,6 +1,8 @@
 // CPU kernels of the two ops: check everything, then call the core.
 #include "core/shared_matmul.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_join.h"
 #include "core/explain.h"
 #include "core/products.h"
@@ -54,6 +56,7 @@ struct Operands {
   std::vector<Index> rows;
   std::vector<TensorShape> output_shapes;
   std::vector<Activation> activations;
+  std::vector<int> bias_of;  // -1: none
 
   absl::Status read(OpKernelContext* ctx, const char* op, const Attributes& attributes) {
     if (active_isa() == nullptr) return absl::FailedPreconditionError(isa_error());
@@ -62,6 +65,9 @@ struct Operands {
     TF_RETURN_IF_ERROR(ctx->input_list("biases", &biases));
     TF_RETURN_IF_ERROR(attributes.check(op, inputs.size(), biases.size()));
     activations = attributes.activations(inputs.size());
+    for (int i = 0; i < inputs.size(); ++i) {
+      bias_of.push_back(attributes.bias_index(i, biases.size()));
+    }
 
     const TensorShape& shape = kernel_tensor->shape();
     if (shape.dims() != 2) {
@@ -101,7 +107,15 @@ struct Operands {
                         kernel.transposed ? ", kernel transposed" : "");
   }
 
-  CallShape shape() const { return {rows, kernel.in_features, kernel.units, kernel.transposed}; }
+  // That of the inputs for which `takes_part(i)`.
+  template <class TakesPart>
+  CallShape shape(const TakesPart& takes_part) const {
+    CallShape shape{{}, kernel.in_features, kernel.units, kernel.transposed};
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (takes_part(i)) shape.rows.push_back(rows[i]);
+    }
+    return shape;
+  }
 
   // All axes but the last. Not num_elements / width: the width may be 0.
   static Index row_count(const TensorShape& shape) {
@@ -111,8 +125,7 @@ struct Operands {
   }
 
   const Storage<T>* bias(int i) const {
-    if (biases.size() == 0) return nullptr;
-    return data_of<T>(biases[biases.size() == 1 ? 0 : i]);
+    return bias_of[i] < 0 ? nullptr : data_of<T>(biases[bias_of[i]]);
   }
 };
 
@@ -156,9 +169,8 @@ class SharedMatMulOp : public OpKernel {
     const Context context = framework.context();
     if (verbose()) {
       say_once(operands.title("SharedMatMul"), [&] {
-        return "  " +
-               explain_forward<Storage<T>>(*context.isa, workers_of(context), operands.shape()) +
-               "\n";
+        const CallShape shape = operands.shape([](int) { return true; });
+        return "  " + explain_forward<Storage<T>>(*context.isa, workers_of(context), shape) + "\n";
       });
     }
     OP_REQUIRES(ctx, forward(context, operands.kernel, segments),
@@ -194,12 +206,12 @@ class SharedMatMulGradOp : public OpKernel {
     OP_REQUIRES_OK(ctx, ctx->output_list("bias_grads", &dbias));
 
     std::vector<BackwardSegment<Storage<T>>> segments(n);
-    BackwardOutputs<Storage<T>> outputs{nullptr, nullptr};
     for (int i = 0, next_dx = 0; i < n; ++i) {
       OP_REQUIRES_OK(ctx, check_like_output(operands, "output_grads", i, grads[i].shape()));
       BackwardSegment<Storage<T>>& segment = segments[i];
       segment.rows = operands.rows[i];
       segment.activation = operands.activations[i];
+      segment.trains_kernel = attributes_.trains(i);
       segment.x = data_of<T>(operands.inputs[i]);
       segment.dy = data_of<T>(grads[i]);
       if (segment.activation != Activation::kLinear) {
@@ -216,42 +228,38 @@ class SharedMatMulGradOp : public OpKernel {
       }
     }
     Tensor* tensor = nullptr;
+    Storage<T>* dw = nullptr;
     if (wanted_.kernels == 1) {
       OP_REQUIRES_OK(ctx, dkernel.allocate(0, operands.kernel_tensor->shape(), &tensor));
-      outputs.dkernel = data_of<T>(tensor);
+      dw = data_of<T>(tensor);
     }
-    for (int i = 0; i < wanted_.biases; ++i) {
-      OP_REQUIRES_OK(ctx, dbias.allocate(i, operands.biases[i].shape(), &tensor));
-      Storage<T>* data = data_of<T>(tensor);
-      if (wanted_.biases == 1) {
-        outputs.dbias = data;
-      } else {
-        segments[i].dbias = data;
+    for (int bias = 0; bias < wanted_.biases; ++bias) {
+      OP_REQUIRES_OK(ctx, dbias.allocate(bias, operands.biases[bias].shape(), &tensor));
+      // The core writes those that a segment names.
+      std::fill_n(data_of<T>(tensor), operands.kernel.units, Storage<T>{});
+      for (int i = 0; i < n; ++i) {
+        if (operands.bias_of[i] == bias) segments[i].dbias = data_of<T>(tensor);
       }
     }
     Framework framework(ctx);
     const Context context = framework.context();
     if (verbose()) {
       say_once(operands.title("SharedMatMulGrad"), [&] {
-        const CallShape shape = operands.shape();
         const Workers workers = workers_of(context);
         std::string lines;
         if (wanted_.inputs > 0) {
-          CallShape wanted = shape;
-          wanted.rows.clear();
-          for (int i = 0; i < n; ++i) {
-            if (wanted_.input[i]) wanted.rows.push_back(shape.rows[i]);
-          }
-          lines += "  " + explain_input_gradient<Storage<T>>(*context.isa, workers, wanted) + "\n";
+          const CallShape shape = operands.shape([&](int i) { return wanted_.input[i]; });
+          lines += "  " + explain_input_gradient<Storage<T>>(*context.isa, workers, shape) + "\n";
         }
         if (wanted_.kernels > 0) {
+          const CallShape shape = operands.shape([&](int i) { return attributes_.trains(i); });
           lines += "  " + explain_kernel_gradient<Storage<T>>(*context.isa, workers, shape) + "\n";
         }
         return lines;
       });
     }
     OP_REQUIRES(
-        ctx, backward(context, operands.kernel, segments, outputs),
+        ctx, backward(context, operands.kernel, segments, dw),
         absl::ResourceExhaustedError("SharedMatMulGrad: no memory for packed weights or dZ"));
   }
 

@@ -114,6 +114,8 @@ REGISTER_OP("SharedDense>SharedMatMul")
     .Attr("B: int >= 0")
     .Attr("activations: list(string)")
     .Attr("transpose_kernel: bool = false")
+    .Attr("bias_of: list(int) = []")
+    .Attr("trains_kernel: list(bool) = []")
     .Attr("num_pre_activations: int >= 0 = 0")
     .SetShapeFn(forward_shape)
     .Doc(R"doc(
@@ -121,11 +123,14 @@ One kernel applied to several inputs: outputs[i] = activation(inputs[i] . kernel
 
 inputs: [..., in_features] each, rank >= 1; any number of rows, 0 included.
 kernel: [in_features, units], or [units, in_features] with transpose_kernel.
-biases: none, one shared [units], or one [units] per input.
+biases: [units] each: none, one shared, or one per input; any number with bias_of.
 outputs: [..., units] each.
 pre_activations: inputs[i] . kernel + bias before the activation: a cache for
   the gradient, not differentiable. All or none.
 activations: one name, or one per input.
+bias_of: per input the index of its bias, -1 for none; empty: as biases says.
+trains_kernel: per input whether it takes part in the gradient of the kernel;
+  empty: all do. The forward op hands it on to its gradient.
 )doc");
 
 REGISTER_OP("SharedDense>SharedMatMulGrad")
@@ -143,6 +148,8 @@ REGISTER_OP("SharedDense>SharedMatMulGrad")
     .Attr("num_saved: int >= 0")
     .Attr("activations: list(string)")
     .Attr("transpose_kernel: bool = false")
+    .Attr("bias_of: list(int) = []")
+    .Attr("trains_kernel: list(bool) = []")
     .Attr("needs_input_grad: list(bool)")
     .Attr("num_input_grads: int >= 0")
     .Attr("num_kernel_grads: int >= 0")
@@ -156,8 +163,9 @@ biases: those of SharedMatMul; read by the gradient of this op only.
 saved: per input the output or the pre-activation, whichever the derivative of
   its activation is computed from; empty when all activations are linear.
 input_grads: one per true entry of needs_input_grad.
-kernel_grads: none, or the gradient of the kernel, in its layout.
-bias_grads: none, or one [units] per bias.
+kernel_grads: none, or the gradient of the kernel, in its layout, from the
+  inputs that train it.
+bias_grads: none, or one [units] per bias, summed over the inputs that use it.
 )doc");
 
 }  // namespace shared_dense

@@ -1,8 +1,9 @@
 """One shared weight matrix, several inputs, one fused kernel.
 
-`SharedDense` is the Keras layer, `shared_matmul` the function below it, `status()` says which path
-runs and why, `fallback()` runs plain TensorFlow ops. Importing this package compiles and loads
-nothing and never fails; TensorFlow is imported and the op library loaded on first use.
+`SharedDense` is the Keras layer, `TransposedDense` applies its kernel transposed, `shared_matmul`
+is the function below them, `status()` says which path runs and why, `fallback()` runs plain
+TensorFlow ops. Importing this package compiles and loads nothing and never fails; TensorFlow is
+imported and the op library loaded on first use.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ if TYPE_CHECKING:
     from shared_dense.ops import shared_matmul
     from shared_dense.paths import fallback
     from shared_dense.state import status
+    from shared_dense.transposed import TransposedDense
 
-__all__ = ["SharedDense", "__version__", "fallback", "shared_matmul", "status"]
+__all__ = [
+    "SharedDense",
+    "TransposedDense",
+    "__version__",
+    "fallback",
+    "shared_matmul",
+    "status",
+]
 
 _HOME = {
     "SharedDense": "layers",
+    "TransposedDense": "transposed",
     "fallback": "paths",
     "shared_matmul": "ops",
     "status": "state",
@@ -48,5 +58,8 @@ with contextlib.suppress(ImportError):
     import wrapt
 
     wrapt.register_post_import_hook(
-        lambda keras: importlib.import_module("shared_dense.layers"), "keras"
+        lambda keras: [
+            importlib.import_module(f"shared_dense.{name}") for name in ("layers", "transposed")
+        ],
+        "keras",
     )

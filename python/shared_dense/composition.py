@@ -56,20 +56,31 @@ def _vector(bias: tf.Tensor, kernel: tf.Tensor, transpose_kernel: bool) -> tf.Te
         return tf.identity(bias)
 
 
+def bias_of_each(bias_of: Sequence[int], biases: int, inputs: int) -> Sequence[int]:
+    """Per input the index of its bias, -1 for none; none given: no bias, one, or one per input."""
+    if bias_of:
+        return bias_of
+    return range(inputs) if biases > 1 else [biases - 1] * inputs
+
+
 def shared_matmul(
     inputs: Sequence[tf.Tensor],
     kernel: tf.Tensor,
     biases: Sequence[tf.Tensor],
     activations: Sequence[str],
     transpose_kernel: bool,
+    bias_of: Sequence[int],
+    trains_kernel: Sequence[bool],
 ) -> list[tf.Tensor]:
     """Plain reuse: a matmul, a bias and an activation per input. Arguments as the op's."""
     biases = [_vector(b, kernel, transpose_kernel) for b in biases]
+    bias_of = bias_of_each(bias_of, len(biases), len(inputs))
     outputs = []
     for i, x in enumerate(inputs):
-        z = matmul(x, kernel, transpose_kernel)
-        if biases:
-            bias = biases[0] if len(biases) == 1 else biases[i]
+        trains = not trains_kernel or trains_kernel[i]
+        z = matmul(x, kernel if trains else tf.stop_gradient(kernel), transpose_kernel)
+        if bias_of[i] >= 0:
+            bias = biases[bias_of[i]]
             # Grappler fuses BiasAdd, not +, into the matmul; but BiasAdd wants rank >= 2.
             matrix = z.shape.rank is not None and z.shape.rank >= 2
             z = tf.nn.bias_add(z, bias) if matrix else z + bias

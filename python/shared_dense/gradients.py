@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from shared_dense import composition, loader
@@ -10,21 +12,27 @@ from shared_dense import composition, loader
 NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
 
 
-def _attributes(op) -> tuple[list[str], bool]:
-    names = [tf.compat.as_str(name) for name in op.get_attr("activations")]
-    return names, op.get_attr("transpose_kernel")
+def _attributes(op) -> dict[str, Any]:
+    """What both ops and the composition take."""
+    return {
+        "activations": [tf.compat.as_str(name) for name in op.get_attr("activations")],
+        "transpose_kernel": op.get_attr("transpose_kernel"),
+        "bias_of": op.get_attr("bias_of"),
+        "trains_kernel": op.get_attr("trains_kernel"),
+    }
 
 
 @tf.RegisterGradient("SharedDense>SharedMatMul")
 def _shared_matmul_grad(op, *grads):
     """One call makes every gradient asked for: all dX, one accumulated dW, the db."""
-    names, transpose_kernel = _attributes(op)
+    attributes = _attributes(op)
+    names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
     n = op.get_attr("N")
     inputs, kernel, biases = op.inputs[:n], op.inputs[n], op.inputs[n + 1 :]
     # An eager tape says what nobody will look at; a graph does not.
     skipped = getattr(op, "skip_input_indices", None) or ()
     needs_input = [i not in skipped for i in range(n)]
-    needs_kernel = n not in skipped
+    needs_kernel = n not in skipped and (not trains_kernel or any(trains_kernel))
     needs_biases = any(n + 1 + i not in skipped for i in range(len(biases)))
 
     ops = loader.load().ops
@@ -35,8 +43,7 @@ def _shared_matmul_grad(op, *grads):
             inputs=inputs,
             kernel=kernel,
             biases=biases,
-            activations=["linear"],
-            transpose_kernel=transpose_kernel,
+            **(attributes | {"activations": ["linear"]}),
         ).outputs
     saved = []
     if any(name != "linear" for name in per_input):
@@ -51,8 +58,7 @@ def _shared_matmul_grad(op, *grads):
         kernel=kernel,
         biases=biases,
         saved=saved,
-        activations=names,
-        transpose_kernel=transpose_kernel,
+        **attributes,
         needs_input_grad=needs_input,
         num_input_grads=sum(needs_input),
         num_kernel_grads=int(needs_kernel),
@@ -72,7 +78,6 @@ def _shared_matmul_grad_grad(op, *grads):
     `saved` is a cache of what the inputs determine, so it gets no gradient: the composition makes
     the pre-activation again from the inputs, and all of the derivative flows through them.
     """
-    names, transpose_kernel = _attributes(op)
     n, num_biases = op.get_attr("N"), op.get_attr("B")
     needs_input = op.get_attr("needs_input_grad")
     ends = [n, 2 * n, 2 * n + 1, 2 * n + 1 + num_biases]
@@ -83,10 +88,16 @@ def _shared_matmul_grad_grad(op, *grads):
         outer.watch(sources)
         with tf.GradientTape() as inner:
             inner.watch(sources)
-            outputs = composition.shared_matmul(inputs, kernel, biases, names, transpose_kernel)
+            outputs = composition.shared_matmul(inputs, kernel, biases, **_attributes(op))
         targets = [x for x, needed in zip(inputs, needs_input, strict=True) if needed]
         targets += [kernel] * op.get_attr("num_kernel_grads")
         targets += list(biases) if op.get_attr("num_bias_grads") else []
-        first_order = inner.gradient(outputs, targets, output_gradients=list(output_grads))
+        # Zeros for a bias that no input uses and a kernel that none trains, as from the op.
+        first_order = inner.gradient(
+            outputs,
+            targets,
+            output_gradients=list(output_grads),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
     second_order = outer.gradient(first_order, sources, output_gradients=list(grads))
     return second_order + [None] * op.get_attr("num_saved")

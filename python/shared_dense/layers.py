@@ -2,70 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 
-
-def _is_shape(value: Any) -> bool:
-    """Whether this is one shape, not a structure of them. Shapes read from JSON are lists."""
-    return isinstance(value, (list, tuple)) and all(
-        size is None or isinstance(size, int) for size in value
-    )
+from shared_dense import branches as table
+from shared_dense.branches import BIAS, KERNEL, Branch
+from shared_dense.dense_call import JitUnlessOp, dense_call, leave_to_keras
+from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 
-def _is_tensor(value: Any) -> bool:
-    return not isinstance(value, (dict, list, tuple))
-
-
-def _known_shape(x: Any) -> tuple[int | None, ...] | None:
-    """Static shape of a tensor; of one whose rank is unknown, the least that a layer takes."""
-    shape = getattr(x, "shape", None)
-    if shape is None:
-        return None
-    return (None, None) if getattr(shape, "rank", 0) is None else tuple(shape)
-
-
-def _leaves(
-    structure: Any, is_leaf: Callable[[Any], bool], name: str = "inputs"
-) -> Iterator[tuple[str, Any]]:
-    """Leaves of a structure, each with the expression that reaches it: inputs['query']."""
-    if is_leaf(structure):
-        yield name, structure
-    elif isinstance(structure, dict):
-        for key, value in structure.items():
-            yield from _leaves(value, is_leaf, f"{name}[{key!r}]")
-    elif isinstance(structure, (list, tuple)):
-        for i, value in enumerate(structure):
-            yield from _leaves(value, is_leaf, f"{name}[{i}]")
-    else:
-        yield name, structure
-
-
-def _is_wider(x: Any, kernel: Any) -> bool:
-    """Whether Dense would compute in another dtype than the kernel's."""
-    dtypes = x.dtype.name, kernel.dtype.name
-    return dtypes[0] != dtypes[1] and keras.backend.result_type(*dtypes) != dtypes[1]
-
-
-def _leave_to_keras(reason: str) -> None:
-    if keras.backend.backend() == "tensorflow":
-        from shared_dense import paths
-
-        paths.took_keras(reason)
-
-
-def _op_is_used() -> bool:
-    if keras.backend.backend() != "tensorflow":
-        return False
-    from shared_dense import loader
-
-    return not loader.disabled() and loader.load().available
+def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -> None:
+    """From one built layer to another of its config, by the code that saves and loads them."""
+    store: dict[str, Any] = {}
+    source.save_own_variables(store)
+    lora = source.lora_enabled
+    target.load_own_variables(store)
+    if lora:  # which saving adds to the kernel
+        for name in ("_kernel", "kernel_scale", "kernel_zero", "lora_kernel_a", "lora_kernel_b"):
+            if hasattr(source, name):
+                getattr(target, name).assign(getattr(source, name))
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class SharedDense(keras.layers.Dense):
+class SharedDense(JitUnlessOp, keras.layers.Dense):
     """A Dense layer whose kernel, bias and activation are applied to several inputs in one call.
 
     Takes what `keras.layers.Dense` takes. Called on one tensor it is a Dense layer; called on a
@@ -75,7 +36,35 @@ class SharedDense(keras.layers.Dense):
         encoder = SharedDense(64, activation="relu")
         left, right = encoder([left_images, right_images])
 
-    Input shape: `[..., in_features]` each, rank >= 2; the widths agree, the other axes need not.
+    With `branches`, a table says by the name of an input what it uses. Each kernel and each bias
+    that it names is one weight, however many branches use it; a call takes a dict of any of the
+    branches, and computes each kernel's share of it by one fused op:
+
+        tower = SharedDense(64, branches={
+            "query":    {"kernel": "text"},
+            "document": {"kernel": "text", "bias": "document", "activation": "relu"},
+            "image":    {"kernel": "image", "bias": None},
+        })
+        outputs = tower({"query": queries, "image": images})  # a dict of the same names
+
+    An entry of the table may have:
+
+    - `"kernel"`: the name of its kernel, `"kernel"` if it says nothing. Branches of one kernel
+      have inputs of one width.
+    - `"bias"`: the name of its bias, `"bias"` if it says nothing (None under `use_bias=False`);
+      None for no bias.
+    - `"activation"`: as for Dense; the layer's, if it says nothing.
+    - `"trains_kernel"`: False keeps the branch's gradient out of the kernel, as `stop_gradient`
+      around the kernel would, without computing it; the gradients of its input and bias flow.
+    - `"in_features"`: the width of its inputs. Needed only for a kernel that no input of the first
+      call uses: that call, or `layer.build({"query": (None, 300), ...})`, makes the weights, and
+      a call makes none later. `get_config` writes down what is known.
+
+    Weights are named after their kernel and bias: `kernel`, `bias`, `text_kernel`,
+    `document_bias`. Initializers, regularizers and constraints apply to each of them.
+
+    Input shape: `[..., in_features]` each, rank >= 2; the widths agree (with `branches`, of those
+    that share a kernel), the other axes need not.
     Output shape: `[..., units]` each.
 
     Keras's own code computes what the op does not know: sparse inputs, quantized layers, and (with
@@ -85,136 +74,324 @@ class SharedDense(keras.layers.Dense):
         units: positive integer, the width of the outputs.
         activation: as for Dense.
         use_bias: as for Dense.
-        **kwargs: the other arguments of `keras.layers.Dense`.
+        *args: the other arguments of `keras.layers.Dense`, in its order.
+        branches: None, or the table described above.
+        **kwargs: the other arguments of `keras.layers.Dense`, by name. `lora_rank` and a
+            quantized `dtype` do not go with `branches`.
+
+    Attributes:
+        kernels: dict of the kernels by name; `{"kernel": layer.kernel}` without `branches`.
+        biases: likewise.
+        kernel, bias: where there is one, that; AttributeError where there are several.
 
     Raises:
-        ValueError: from `build` or a call, when the inputs are empty, one is None or has no known
-            width, or their widths differ: a kernel is shared among inputs of one width.
+        ValueError: an argument does not fit; or, from `build` or a call, the inputs are empty, one
+            is None or has no known width, their widths differ (a kernel is shared among inputs of
+            one width), or they are no dict of branches where there are branches.
     """
 
-    def __init__(self, units: int, activation: Any = None, use_bias: bool = True, **kwargs: Any):
-        super().__init__(units, activation=activation, use_bias=use_bias, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        *args: Any,
+        branches: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(units, activation, use_bias, *args, **kwargs)
         # One InputSpec rejects lists, and a list of them fixes their number: _check does it.
         self.input_spec = None
+        self.branches = None if branches is None else table.read(branches, self._title())
+        self._branches: dict[str, Branch] = {}
+        self._widths = {}
+        if self.branches is None:
+            return
+        for feature, used in (
+            ("lora_rank", self.lora_rank),
+            ("a quantized dtype", self.quantization_mode),
+        ):
+            if used:
+                raise self._no_branches_with(feature)
+        self._branches = table.resolve(self.branches, self.activation, self.use_bias)
+        self._widths = table.widths(self._branches, self._title())
+
+    @classmethod
+    def from_dense(cls, layer: keras.layers.Dense) -> SharedDense:
+        """A SharedDense of a Dense layer's config, name and, if it is built, weights.
+
+        Weights are copied, not shared; LoRA's matrices and quantized weights are among them. To
+        load a checkpoint that was trained with Dense, load it with Dense and convert the layer.
+
+        Raises:
+            TypeError: the layer is no `keras.layers.Dense`, or a subclass of it, which may compute
+                something else.
+        """
+        if type(layer) not in (keras.layers.Dense, SharedDense, cls):
+            raise TypeError(
+                f"{cls.__name__}.from_dense takes a keras.layers.Dense, got {layer!r}. (A subclass "
+                "may compute something else; if this one does not, use from_config and "
+                "set_weights.)"
+            )
+        shared = cls.from_config(layer.get_config())
+        if layer.built:
+            shared.build_from_config(layer.get_build_config())
+            copy_dense_weights(layer, shared)
+        return shared
+
+    def to_dense(self) -> keras.layers.Dense:
+        """A keras.layers.Dense of this layer's config, name and, if it is built, weights (copied).
+
+        Raises:
+            ValueError: the layer has branches.
+        """
+        if self.branches is not None:
+            raise self._no_branches_with("to_dense()")
+        dense = keras.layers.Dense.from_config(self.get_config())
+        if self.built:
+            dense.build((None, self._widths[KERNEL].size))
+            copy_dense_weights(self, dense)
+        return dense
 
     @property
-    def supports_jit(self) -> bool:
-        """Whether Keras may choose jit_compile by itself: not while the op has no XLA lowering."""
-        return self._supports_jit and not _op_is_used()
+    def kernel_names(self) -> tuple[str, ...]:
+        """The names of all kernels, built or not."""
+        if self.branches is None:
+            return (KERNEL,)
+        return tuple(dict.fromkeys(branch.kernel for branch in self._branches.values()))
 
-    @supports_jit.setter
-    def supports_jit(self, value: bool) -> None:
-        self._supports_jit = value
+    @property
+    def kernels(self) -> dict[str, Any]:
+        """The kernels by name, each `[in_features, units]`: those that are built."""
+        if self.branches is None:
+            return {KERNEL: self.kernel}
+        self._must_be_built("kernels")
+        return dict(self._kernels)
+
+    @property
+    def biases(self) -> dict[str, Any]:
+        """The biases by name, each `[units]`; empty for a layer without."""
+        if self.branches is None:
+            return {} if self.bias is None else {BIAS: self.bias}
+        self._must_be_built("biases")
+        return dict(self._biases)
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel, LoRA's part added, of a layer that has one."""
+        return super().kernel if self.branches is None else self._only("kernel", self.kernels)
+
+    @property
+    def bias(self) -> Any:
+        """The bias of a layer that has one; None if it has none."""
+        if self.branches is None:
+            self._must_be_built("bias")
+            return self._bias
+        biases = self.biases
+        return self._only("bias", biases) if biases else None
+
+    @bias.setter
+    def bias(self, value: Any) -> None:
+        self._bias = value
 
     def build(self, input_shape: Any) -> None:
-        """Makes the weights, as wide as the inputs; `input_shape` is one shape or a structure."""
+        """Makes the weights, as wide as the inputs.
+
+        Args:
+            input_shape: the shape of one input, or a structure of the inputs' shapes; with
+                `branches` a dict of shapes, which may have other names than later calls.
+        """
         # () is a scalar, or a part of the structure that is empty: call, which follows, can tell.
-        leaves = [leaf for leaf in _leaves(input_shape, _is_shape) if leaf[1] not in ((), [])]
-        _, shape = self._check(leaves)[0]
-        self._in_features = shape[-1]
-        super().build(tuple(shape))
-        self.input_spec = None
+        shapes = [s for s in self._shapes(input_shape, is_shape) if s.sizes not in ((), [])]
+        self._widths = self._check(shapes)
+        if self.branches is None:
+            super().build((None, self._widths[KERNEL].size))
+            self.input_spec = None
+            return
+        self._kernels, self._biases = table.make_weights(self, self._branches, self._widths)
+        self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Applies the layer to one tensor or to each of a structure of them."""
         del training  # Dense does not look at it either
         self._check_tensors(inputs)
-        if keras.backend.backend() != "tensorflow":
-            return keras.tree.map_structure(super().call, inputs)
-        return self._call_tensorflow(inputs)
+        xs = keras.tree.flatten(inputs)
+        if self.branches is None:
+            outputs = dense_call(
+                xs, self.kernel, [self.bias] * len(xs), [self.activation] * len(xs)
+            )
+        else:
+            outputs = self._call_branches(xs, self._branch_of_each(inputs))
+        return keras.tree.pack_sequence_as(inputs, outputs)
+
+    def _branch_of_each(self, inputs: dict[str, Any]) -> list[Branch]:
+        """In the order in which Keras flattens the inputs."""
+        names = {
+            name: keras.tree.map_structure(lambda _, name=name: name, part)
+            for name, part in inputs.items()
+        }
+        return [self._branches[name] for name in keras.tree.flatten(names)]
+
+    def _call_branches(self, xs: list[Any], branches: list[Branch]) -> list[Any]:
+        outputs = [None] * len(xs)
+        for kernel in dict.fromkeys(branch.kernel for branch in branches):
+            places = [i for i, branch in enumerate(branches) if branch.kernel == kernel]
+            group = [branches[i] for i in places]
+            results = dense_call(
+                [xs[i] for i in places],
+                self._kernels[kernel],
+                [None if branch.bias is None else self._biases[branch.bias] for branch in group],
+                [branch.activation for branch in group],
+                trains_kernel=[branch.trains_kernel for branch in group],
+            )
+            for i, result in zip(places, results, strict=True):
+                outputs[i] = result
+        return outputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Shape or structure of shapes of the outputs."""
+        self._check(self._shapes(input_shape, is_shape))
+        return keras.tree.map_shape_structure(super().compute_output_shape, input_shape)
 
     def quantized_call(self, inputs: Any, training: bool | None = None) -> Any:
         """The call of a quantized layer: Keras's own, per input."""
         self._check_tensors(inputs)
-        _leave_to_keras(f"the layer is quantized ({self.quantization_mode})")
+        leave_to_keras(f"the layer is quantized ({self.quantization_mode})")
         call = super().quantized_call
         return keras.tree.map_structure(lambda x: call(x, training=training), inputs)
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Quantizes in place, as Dense does."""
+        """Quantizes in place, as Dense does: int8, int4, float8, gptq or awq.
+
+        Keras's own code computes a quantized layer, input by input. Its calibration for gptq and
+        awq looks at one tensor per call: calibrate on one, then call on as many as you like.
+
+        Raises:
+            ValueError: the mode is unknown, or the layer has branches.
+        """
+        if self.branches is not None:
+            raise self._no_branches_with("quantize()")
         # Dense refuses subclasses, which may compute something else. This one does not; a
         # subclass of it may.
         type_check = type_check and type(self) is not SharedDense
         super().quantize(mode, type_check=type_check, config=config)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Shape or structure of shapes of the outputs."""
-        self._check(_leaves(input_shape, _is_shape))
-        return keras.tree.map_shape_structure(super().compute_output_shape, input_shape)
-
-    def _call_tensorflow(self, inputs: Any) -> Any:
-        import tensorflow as tf
-
-        from shared_dense.activations import resolve
-        from shared_dense.ops import shared_matmul
-
-        leaves = keras.tree.flatten(inputs)
-        composite = (tf.SparseTensor, tf.RaggedTensor)
-        xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in leaves]
-        kernel = tf.convert_to_tensor(self.kernel)
-        if any(isinstance(x, tf.SparseTensor) or _is_wider(x, kernel) for x in xs):
-            _leave_to_keras("an input is sparse, or of a wider dtype than the layer")
-            return keras.tree.map_structure(super().call, inputs)
-        # Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes
-        # the stable form of the cross-entropy from them: fused, they would be gone and the loss
-        # another.
-        apart = resolve(self.activation)[0] == "sigmoid"
-        outputs = shared_matmul(
-            # Keras casts what its policy covers; Dense's matmul casts the rest, integers first.
-            [tf.cast(x, kernel.dtype) for x in xs],
-            kernel,
-            None if self.bias is None else tf.convert_to_tensor(self.bias),
-            activation=None if apart else self.activation,
-        )
-        if apart:
-            outputs = [self.activation(y) for y in outputs]
-        return keras.tree.pack_sequence_as(inputs, outputs)
-
-    def _check_tensors(self, inputs: Any) -> None:
-        self._check((name, _known_shape(x)) for name, x in _leaves(inputs, _is_tensor))
-
-    def _check(self, shapes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """The named shapes, once they are known to be ones that this layer can share a kernel for.
+    def enable_lora(self, *args: Any, **kwargs: Any) -> None:
+        """Adds LoRA's matrices, as Dense does; the kernel of the one fused call is then the sum.
 
         Raises:
-            ValueError: there are none, one is None or no shape, a rank is below 2, or a width is
-                unknown, or not the kernel's or (before there is a kernel) the first input's.
+            ValueError: as Dense; or the layer has branches.
         """
-        shapes = list(shapes)
-        # Before the first call Keras gives None for an empty structure and () for a scalar.
-        if not shapes or shapes == [("inputs", None)]:
+        if self.branches is not None:
+            raise self._no_branches_with("enable_lora()")
+        super().enable_lora(*args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` takes: Dense's config, and the table if there is one."""
+        config = super().get_config()
+        if self.branches is not None:
+            config["branches"] = {name: self._spec_config(name) for name in self.branches}
+        return config
+
+    def _spec_config(self, name: str) -> dict[str, Any]:
+        spec = dict(self.branches[name])
+        if "activation" in spec:
+            spec["activation"] = keras.activations.serialize(spec["activation"])
+        # A copy is built by its first call too, which need not be the one that built this layer.
+        width = self._widths.get(self._branches[name].kernel)
+        return spec if width is None else {**spec, "in_features": width.size}
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves as Dense does; with branches by the weights' names, in whatever order they are."""
+        if self.branches is None:
+            super().save_own_variables(store)
+            return
+        for variable in self._own_variables():
+            store[variable.name] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved.
+
+        Raises:
+            ValueError: it is not of these weights.
+        """
+        if self.branches is None:
+            super().load_own_variables(store)
+            return
+        own = {variable.name: variable for variable in self._own_variables()}
+        if set(own) != set(store.keys()):
             raise ValueError(
-                f"{self._title()}: inputs is None, empty or a scalar; pass at least one tensor, "
-                "[batch, ..., width]."
+                f"{self._title()}: the weights to load are {sorted(store.keys())}, but the layer "
+                f"has {sorted(own)}. Build it with the branches that it was saved with."
             )
-        width, source = (self._in_features, "this layer's kernel") if self.built else (None, "")
-        for name, shape in shapes:
-            if shape is None:
-                raise ValueError(
-                    f"{self._title()}: {name} is None; pass a tensor, and leave out what there is "
-                    "none of."
-                )
-            if len(shape) < 2:
-                raise ValueError(
-                    f"{self._title()}: {name} has shape {tuple(shape)}; wanted rank >= 2, "
-                    "[batch, ..., width]. A single example needs a batch axis: x[None]."
-                )
-            if shape[-1] is None and width is None:
-                raise ValueError(
-                    f"{self._title()}: the last axis of {name}, shape {tuple(shape)}, is unknown; "
-                    "the kernel is made as wide as that. Give it a size in keras.Input."
-                )
-            if width is None:
-                width, source = shape[-1], name
-            if shape[-1] not in (None, width):
-                raise ValueError(
-                    f"{self._title()}: {name} is incompatible with the layer: it has width "
-                    f"{shape[-1]} (shape {tuple(shape)}), but {source} has width {width}. A kernel "
-                    "is shared among inputs of one width; to apply a layer to its own output "
-                    "(chaining), its units and its width must be equal (here units="
-                    f"{self.units}, width={width}). Use another layer for another width."
-                )
-        return shapes
+        for name, variable in own.items():
+            variable.assign(store[name])
+
+    def _own_variables(self) -> list[Any]:
+        return [*self._kernels.values(), *self._biases.values()] if self.built else []
+
+    def _must_be_built(self, attribute: str) -> None:
+        if not self.built:
+            raise AttributeError(
+                f"{self._title()} must be built before its {attribute} can be read."
+            )
+
+    def _only(self, kind: str, weights: Mapping[str, Any]) -> Any:
+        if len(weights) != 1:
+            raise AttributeError(
+                f"{self._title()} has {len(weights)} weights of the kind {kind!r} "
+                f"({', '.join(weights)}); take one by its name from kernels or biases."
+            )
+        return next(iter(weights.values()))
+
+    def _check_tensors(self, inputs: Any) -> None:
+        self._check(
+            shape._replace(sizes=known_shape(shape.sizes))
+            for shape in self._shapes(inputs, is_tensor)
+        )
+
+    def _shapes(self, structure: Any, is_leaf: Callable[[Any], bool]) -> list[Shape]:
+        """The leaves of inputs or of their shapes, each with the kernel that it meets."""
+        if self.branches is None:
+            return [Shape(name, leaf, KERNEL) for name, leaf in leaves(structure, is_leaf)]
+        table.check_names(structure, self._branches, self._title())
+        return [
+            Shape(name, leaf, self._branches[branch].kernel)
+            for branch, part in structure.items()
+            for name, leaf in leaves(part, is_leaf, f"inputs[{branch!r}]")
+        ]
+
+    def _check(self, shapes: Iterable[Shape]) -> dict[str, Width]:
+        """The widths of the kernels, once the inputs are known to be fit for them."""
+        shapes = list(shapes)
+        if self.built:
+            table.check_built(shapes, self._branches, self._widths, self._title())
+            kernel = "this layer's kernel"
+            built = {
+                name: Width(width.size, kernel if self.branches is None else f"{kernel} {name!r}")
+                for name, width in self._widths.items()
+            }
+        else:
+            built = self._widths
+        return check(self._title(), shapes, built, self._rule)
+
+    def _rule(self, kernel: str, width: int) -> str:
+        if self.branches is not None:
+            return (
+                f"Both are for kernel {kernel!r}. A kernel is shared among inputs of one width; "
+                "give a branch of another width another kernel."
+            )
+        return (
+            "A kernel is shared among inputs of one width; to apply a layer to its own output "
+            f"(chaining), its units and its width must be equal (here units={self.units}, "
+            f"width={width}). Use another layer for another width."
+        )
+
+    def _no_branches_with(self, feature: str) -> ValueError:
+        return ValueError(
+            f"{self._title()}: {feature} does not go with branches; use a SharedDense without "
+            "branches for each kernel."
+        )
 
     def _title(self) -> str:
         return f'SharedDense layer "{self.name}"'

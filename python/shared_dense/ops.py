@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from shared_dense import activations, compat, composition, loader, paths
@@ -18,6 +19,7 @@ def shared_matmul(
     bias: Any = None,
     activation: Activation | Sequence[Activation] = None,
     transpose_kernel: bool = False,
+    trains_kernel: bool | Sequence[bool] = True,
 ) -> list[tf.Tensor]:
     """Applies one kernel to several inputs: `activation(inputs[i] @ kernel + bias)`.
 
@@ -34,28 +36,39 @@ def shared_matmul(
             of rows, 0 included, in the dtype of the kernel.
         kernel: `[in_features, units]`, or `[units, in_features]` with `transpose_kernel`.
         bias: None, one `[units]` shared by all inputs, or a list with one `[units]` or None per
-            input.
+            input. The same tensor or variable more than once in the list is one bias, shared by
+            those inputs.
         activation: None, a name (linear, relu, relu6, leaky_relu, elu, sigmoid, tanh, silu, gelu,
             gelu_tanh), a function, or a list of these, one per input. Names, and the functions of
             `tf.nn` and `keras.activations` they stand for, are fused; others are applied after.
             leaky_relu has slope 0.2, elu alpha 1; gelu is `z * Phi(z)` and gelu_tanh its
             approximation (Hendrycks and Gimpel, 2016).
         transpose_kernel: whether the kernel is stored transposed.
+        trains_kernel: whether the inputs take part in the kernel's gradient: True, False, or a list
+            of these, one per input. Of one that does not, the kernel counts as a constant
+            (`tf.stop_gradient`), to any order, and nothing is computed for it; the gradients of
+            that input and its bias flow. False for all: the kernel's gradient is None.
 
     Returns:
         List of tensors `[..., units]`, one per input.
 
     Raises:
-        TypeError: `inputs` is no list or tuple, or an entry is no dense tensor of the kernel's
-            dtype.
+        TypeError: `inputs` is no list or tuple, an entry is no dense tensor of the kernel's dtype,
+            or `trains_kernel` is neither True nor False.
         ValueError: a shape, a count or an activation name does not fit; the message says which.
         tf.errors.InvalidArgumentError: the same, for shapes known only when the op runs.
     """
     kernel = _tensor(kernel, "kernel", None)
     xs = _inputs(inputs, kernel.dtype)
-    biases = _biases(bias, len(xs), kernel, transpose_kernel)
+    biases, bias_of = _biases(bias, len(xs), kernel.dtype)
     fused, after = _activations(activation, len(xs))
-    _check_shapes(xs, kernel, biases, transpose_kernel)
+    _check_shapes(xs, kernel, biases, bias_of, transpose_kernel)
+    attributes = {
+        "activations": fused,
+        "transpose_kernel": transpose_kernel,
+        "bias_of": bias_of,
+        "trains_kernel": _trains_kernel(trains_kernel, len(xs)),
+    }
 
     path = paths.choose(kernel.dtype.name, [*xs, kernel])
     if path.name == "op":
@@ -65,12 +78,11 @@ def shared_matmul(
             inputs=xs,
             kernel=kernel,
             biases=biases,
-            activations=fused,
-            transpose_kernel=transpose_kernel,
+            **attributes,
             num_pre_activations=len(xs) if keep else 0,
         ).outputs
     else:
-        outputs = composition.shared_matmul(xs, kernel, biases, fused, transpose_kernel)
+        outputs = composition.shared_matmul(xs, kernel, biases, **attributes)
     return [
         y if function is None else function(y) for y, function in zip(outputs, after, strict=True)
     ]
@@ -112,24 +124,42 @@ def _inputs(inputs: Any, dtype: tf.DType) -> list[tf.Tensor]:
     return [_tensor(x, f"inputs[{i}]", dtype) for i, x in enumerate(inputs)]
 
 
-def _biases(bias: Any, n: int, kernel: tf.Tensor, transpose_kernel: bool) -> list[tf.Tensor]:
-    """None, one, or one per input, as the op takes them."""
+def _biases(bias: Any, n: int, dtype: tf.DType) -> tuple[list[tf.Tensor], list[int]]:
+    """The distinct biases, and which of them each input uses, as the op takes both."""
     if bias is None:
-        return []
+        return [], []
     if not isinstance(bias, (list, tuple)):
-        return [_tensor(bias, "bias", kernel.dtype)]
+        return [_tensor(bias, "bias", dtype)], []
     if len(bias) != n:
         raise ValueError(
             f"bias is a list of {len(bias)}, but there are {n} inputs; pass one bias (a tensor of "
             "shape [units]), or a list with one per input"
         )
-    if all(b is None for b in bias):
-        return []
-    units = tf.shape(kernel)[0 if transpose_kernel else 1]
-    return [
-        tf.zeros([units], kernel.dtype) if b is None else _tensor(b, f"bias[{i}]", kernel.dtype)
-        for i, b in enumerate(bias)
-    ]
+    # By identity: equal biases that are not the same one have gradients of their own.
+    biases: list[tf.Tensor] = []
+    index_of = {id(None): -1}
+    for i, b in enumerate(bias):
+        if id(b) not in index_of:
+            index_of[id(b)] = len(biases)
+            biases.append(_tensor(b, f"bias[{i}]", dtype))
+    return biases, [index_of[id(b)] for b in bias]
+
+
+def _trains_kernel(trains: bool | Sequence[bool], n: int) -> list[bool]:
+    """One per input, or nothing where all do, as the op takes it."""
+    flags = list(trains) if isinstance(trains, (list, tuple)) else [trains] * n
+    if len(flags) != n:
+        raise ValueError(
+            f"trains_kernel is a list of {len(flags)}, but there are {n} inputs; pass True, False, "
+            "or a list with one per input"
+        )
+    for flag in flags:
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(
+                "trains_kernel must be True, False, or a list of these, one per input; got "
+                f"{trains!r}"
+            )
+    return [] if all(flags) else [bool(flag) for flag in flags]
 
 
 def _activations(
@@ -149,7 +179,11 @@ def _activations(
 
 
 def _check_shapes(
-    xs: list[tf.Tensor], kernel: tf.Tensor, biases: list[tf.Tensor], transpose_kernel: bool
+    xs: list[tf.Tensor],
+    kernel: tf.Tensor,
+    biases: list[tf.Tensor],
+    bias_of: list[int],
+    transpose_kernel: bool,
 ) -> None:
     """Raises ValueError for what static shapes already show to be wrong, on any path."""
     if kernel.shape.rank is None:
@@ -172,7 +206,7 @@ def _check_shapes(
             )
     for i, bias in enumerate(biases):
         if not bias.shape.is_compatible_with([units]):
-            name = "bias" if len(biases) == 1 else f"bias[{i}]"
+            name = f"bias[{bias_of.index(i)}]" if bias_of else "bias"
             raise ValueError(
                 f"{name} has shape {tuple(bias.shape)}, but the kernel {tuple(kernel.shape)} "
                 f"takes biases of shape ({units},)"

@@ -165,17 +165,16 @@ struct Call {
       const Activation f = all_linear ? Activation::kLinear : activation(i);
       const T* saved = saved_for(f) == Saved::kPreActivation ? z[i].data() : y[i].data();
       segments.push_back({c.rows[i], x[i].data(), dy[i].data(), saved, dx[i].data(),
-                          c.shared_bias ? nullptr : dbias[i].data(), f});
+                          dbias[c.shared_bias ? 0 : i].data(), f});
     }
     return segments;
   }
-  BackwardOutputs<T> outputs() { return {dw.data(), c.shared_bias ? dbias[0].data() : nullptr}; }
 
   void reference(bool all_linear = false) {
     reference_forward(kernel(), forward_segments(all_linear));
     std::vector<const T*> biases;
     for (std::size_t i = 0; i < x.size(); ++i) biases.push_back(bias_of(i));
-    reference_backward(kernel(), backward_segments(all_linear), biases, outputs());
+    reference_backward(kernel(), backward_segments(all_linear), biases, dw.data());
   }
 };
 
@@ -265,7 +264,7 @@ void run(const Case& c, const Isa& isa, const char* dtype) {
   PoisonedScratch scratch;
   const Context context{c.threads > 1 ? &threads : nullptr, &scratch, &isa};
   if (!forward(context, call.kernel(), call.forward_segments()) ||
-      !backward(context, call.kernel(), call.backward_segments(), call.outputs())) {
+      !backward(context, call.kernel(), call.backward_segments(), call.dw.data())) {
     fail(c, "no memory");
   }
   check(call);

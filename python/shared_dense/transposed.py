@@ -1,0 +1,288 @@
+"""TransposedDense: another Dense layer's kernel, transposed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+
+from shared_dense.branches import nearest
+from shared_dense.dense_call import JitUnlessOp, dense_call
+from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
+
+_KERNEL = "tied"  # the one kernel, as check() wants a name for it
+
+
+@keras.saving.register_keras_serializable(package="shared_dense")
+class TransposedDense(JitUnlessOp, keras.layers.Layer):
+    """`activation(x @ transpose(kernel) + bias)`, the kernel being another layer's.
+
+    The other half of a tied autoencoder: the kernel is one weight, which both layers train; the
+    bias, as wide as the other layer's inputs, is this layer's own.
+
+        encoder = SharedDense(64, activation="relu")
+        decoder = TransposedDense(tied_to=encoder)
+        restored = decoder(encoder(images))
+
+    Takes one tensor or any structure of tensors, as SharedDense does, in one fused call that reads
+    the kernel as it is stored.
+
+    Input shape: `[..., units]` each, rank >= 2, `units` being the other layer's.
+    Output shape: `[..., in_features]` each.
+
+    `tied_to` is a sublayer: its weights are among this layer's weights (a model that has both
+    layers counts them once). Its `trainable` is its own: setting this layer's changes the bias
+    alone.
+
+    A model keeps the tie when it is saved and loaded, as `.keras` or as weights. A copy made of
+    configs alone (`clone_model`, `from_config`, legacy `.h5` files) ties it again to the layer of
+    the same name that its symbolic inputs come through; where there is none, as in a decoder that
+    is a model of its own, the copy has a kernel of its own, and a warning says so.
+
+    Args:
+        tied_to: the layer whose kernel it is: a SharedDense or a keras.layers.Dense, not quantized,
+            built before this layer is.
+        activation: as for Dense.
+        use_bias: as for Dense.
+        bias_initializer: as for Dense.
+        bias_regularizer: as for Dense.
+        bias_constraint: as for Dense.
+        kernel: which kernel, by its name, of a SharedDense that has several (`branches`).
+        **kwargs: the arguments of every Keras layer, `activity_regularizer` among them.
+
+    Raises:
+        TypeError: `tied_to` is no Dense layer.
+        ValueError: `kernel` names none of its kernels, or there are several and it names none;
+            from `build` or a call, `tied_to` is not built, or is quantized, or the inputs are not
+            as wide as its units.
+    """
+
+    def __init__(
+        self,
+        tied_to: keras.layers.Dense,
+        activation: Any = None,
+        use_bias: bool = True,
+        bias_initializer: Any = "zeros",
+        bias_regularizer: Any = None,
+        bias_constraint: Any = None,
+        kernel: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(tied_to, keras.layers.Dense):
+            raise TypeError(
+                f"{self._title()}: tied_to={tied_to!r}; wanted a SharedDense or a "
+                "keras.layers.Dense, whose kernel this layer is to use."
+            )
+        self.tied_to = tied_to
+        self.kernel_name = kernel
+        self._check_kernel_name()
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.bias = None
+        self.supports_masking = True
+        # Whether tied_to was made from this layer's config, and belongs to nothing else.
+        self._is_a_copy = False
+        if not isinstance(tied_to.get_config, _ConfigOfTied):
+            tied_to.get_config = _ConfigOfTied(tied_to)
+
+    def _check_kernel_name(self) -> None:
+        names = getattr(self.tied_to, "kernel_names", ("kernel",))
+        if self.kernel_name is None and len(names) > 1:
+            raise ValueError(
+                f"{self._title()}: {self.tied_to.name!r} has the kernels {names}; say which one "
+                f"this layer uses, as in kernel={names[0]!r}."
+            )
+        if self.kernel_name is not None and self.kernel_name not in names:
+            raise ValueError(
+                f"{self._title()}: kernel={self.kernel_name!r} is none of the kernels of "
+                f"{self.tied_to.name!r}, {names}{nearest(self.kernel_name, names)}."
+            )
+
+    @property
+    def trainable(self) -> bool:
+        """Whether this layer's own weights are; those of `tied_to` go by its `trainable`."""
+        return keras.layers.Layer.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        # As Layer has it, but for one of the sublayers.
+        self._trainable = bool(value)
+        for variable in self._trainable_variables:
+            variable.trainable = self._trainable
+        for layer in self._layers:
+            if layer is not self.tied_to:
+                layer.trainable = self._trainable
+
+    def _kernel(self) -> Any:
+        """The kernel of `tied_to`, `[in_features, units]`, which must be built and of floats."""
+        tied_to = self.tied_to
+        if not tied_to.built:
+            raise ValueError(
+                f"{self._title()}: {tied_to.name!r}, which it is tied to, has no kernel yet; call "
+                "or build that layer first."
+            )
+        if tied_to.quantization_mode:
+            raise ValueError(
+                f"{self._title()}: {tied_to.name!r}, which it is tied to, is quantized "
+                f"({tied_to.quantization_mode}); a transposed layer needs a kernel of floats."
+            )
+        if self.kernel_name is None:
+            return tied_to.kernel
+        return tied_to.kernels[self.kernel_name]
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the bias; `input_shape` is one shape or a structure of shapes."""
+        # () is a scalar, or a part of the structure that is empty: call, which follows, can tell.
+        shapes = [s for s in _shapes(input_shape, is_shape) if s.sizes not in ((), [])]
+        self._check(shapes)
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self._kernel().shape[0],),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Applies the layer to one tensor or to each of a structure of them."""
+        if self._is_a_copy:
+            self._warn_of_copy()
+        self._check(s._replace(sizes=known_shape(s.sizes)) for s in _shapes(inputs, is_tensor))
+        xs = keras.tree.flatten(inputs)
+        outputs = dense_call(
+            xs,
+            self._kernel(),
+            [self.bias] * len(xs),
+            [self.activation] * len(xs),
+            transpose_kernel=True,
+        )
+        return keras.tree.pack_sequence_as(inputs, outputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Shape or structure of shapes of the outputs."""
+        self._check(_shapes(input_shape, is_shape))
+        width = self._kernel().shape[0]
+        return keras.tree.map_shape_structure(lambda shape: (*shape[:-1], width), input_shape)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """What a call on these symbolic tensors gives."""
+        if self._is_a_copy:
+            self._tie_again(inputs)
+        return super().compute_output_spec(inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` takes; the layer that this one is tied to is in it."""
+        tied_to = keras.saving.serialize_keras_object(self.tied_to)
+        # Keras's own mark, which it sets on what it sees a second time. Where that is the other
+        # layer's own entry in the model, this one, copied by then, would go without.
+        tied_to["shared_object_id"] = id(self.tied_to)
+        return {
+            **super().get_config(),
+            "tied_to": tied_to,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            "kernel": self.kernel_name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TransposedDense:
+        """The layer, tied to the model's own layer while Keras loads a model, else to a copy."""
+        tied_to = keras.saving.deserialize_keras_object(config["tied_to"])
+        layer = cls(**{**config, "tied_to": tied_to})
+        layer._is_a_copy = not _keras_shares_objects()
+        return layer
+
+    def _tie_again(self, inputs: Any) -> None:
+        """Finds the layer that tied_to is a copy of among those that the inputs come through."""
+        for layer in _layers_before(keras.tree.flatten(inputs)):
+            if type(layer) is type(self.tied_to) and layer.name == self.tied_to.name:
+                self._tracker.unlock()
+                self._tracker.untrack(self.tied_to)
+                self.tied_to = layer
+                self._tracker.lock()
+                self._is_a_copy = False
+                return
+        self._warn_of_copy()
+
+    def _warn_of_copy(self) -> None:
+        self._is_a_copy = False
+        warnings.warn(
+            f"{self._title()} was copied from its config, and its inputs come through no layer "
+            f"{self.tied_to.name!r} that it could be tied to again: it has a kernel of its own "
+            "now, tied to nothing else. Save and load the model to copy it with its ties.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _check(self, shapes: Iterable[Shape]) -> None:
+        units = Width(self.tied_to.units, f"the transposed kernel of {self.tied_to.name!r}")
+        check(self._title(), shapes, {_KERNEL: units}, self._rule)
+
+    def _rule(self, kernel: str, width: int) -> str:
+        return f"Its inputs are as wide as the outputs of {self.tied_to.name!r}."
+
+    def _title(self) -> str:
+        return f'TransposedDense layer "{self.name}"'
+
+
+class _ConfigOfTied:
+    """get_config of a layer that another one is tied to.
+
+    In the file of a model Keras gives an id to what it sees twice, the second time, to both
+    entries. A model inside the model has copied the first entry by then, and that would go without:
+    so the layer is seen here for the first time.
+    """
+
+    def __init__(self, layer: keras.layers.Layer):
+        self._layer = layer
+        self._is_seeing = False
+
+    def __call__(self) -> dict[str, Any]:
+        if not self._is_seeing:
+            self._is_seeing = True
+            try:
+                keras.saving.serialize_keras_object(self._layer)
+            finally:
+                self._is_seeing = False
+        return type(self._layer).get_config(self._layer)
+
+
+def _shapes(structure: Any, is_leaf: Callable[[Any], bool]) -> list[Shape]:
+    return [Shape(name, leaf, _KERNEL) for name, leaf in leaves(structure, is_leaf)]
+
+
+def _keras_shares_objects() -> bool:
+    """Whether Keras is reading a file in which what is one object has one id."""
+    config = {
+        "module": "keras.initializers",
+        "class_name": "Zeros",
+        "config": {},
+        "registered_name": None,
+        "shared_object_id": -1,
+    }
+    first, second = (keras.saving.deserialize_keras_object(config) for _ in range(2))
+    return first is second
+
+
+def _layers_before(tensors: list[Any]) -> Iterator[keras.layers.Layer]:
+    """The layers that symbolic tensors were computed by, those inside models too."""
+    for tensor in tensors:
+        sources = keras.utils.get_source_inputs(tensor)
+        yield from _inner_layers(keras.Function(sources, tensor).operations)
+
+
+def _inner_layers(operations: Iterable[Any]) -> Iterator[Any]:
+    for operation in operations:
+        yield operation
+        yield from _inner_layers(getattr(operation, "layers", ()))
