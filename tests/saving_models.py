@@ -29,13 +29,19 @@ SHAPES = {"left": (K,), "right": (2, K), "item": (2, K), "query": (K,), "text": 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """One kernel applied to some inputs; all are places in the flat inputs, outputs, weights."""
+    """One kernel applied to some inputs; all are places in the flat inputs, outputs, weights.
+
+    The outputs count as inputs, too: they come after these. Biases and activations are one for all,
+    or one (None: no bias) for each.
+    """
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     kernel: int
-    biases: tuple[int, ...]
+    biases: tuple[int | None, ...]
     activations: tuple[str, ...]
+    transposed: bool = False
+    untrained: tuple[int, ...] = ()  # outputs whose gradient stays out of the kernel's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Case:
     structure: object
     products: tuple[Product, ...]
     dtype: str = "float32"
+    without_loss: tuple[int, ...] = ()  # outputs that are made of others
 
 
 def one_layer(finish=lambda outputs: outputs, **arguments):
@@ -80,6 +87,21 @@ class Heads(keras.Model):
         return {f"{kind}_{name}": y for kind in found for name, y in found[kind].items()}
 
 
+def tied(structure):
+    """An encoder of one input, and a decoder of the other one and of what was encoded."""
+    import shared_dense as sd
+
+    left, right = (keras.Input(SHAPES[name], name=name) for name in structure)
+    encoder = sd.SharedDense(U, activation="tanh", name="encoder")
+    code = encoder(left)
+    return keras.Model([left, right], [code, *sd.TransposedDense(tied_to=encoder)([right, code])])
+
+
+BRANCHES = {
+    "query": {"kernel": "text"},
+    "item": {"kernel": "text", "bias": None, "trains_kernel": False, "activation": "relu"},
+    "text": {"kernel": "other", "bias": "other", "activation": "gelu"},
+}
 PAIR, TOWERS = ["left", "right"], {"query": "query", "item": "item"}
 NESTED = {"pair": PAIR, "one": {"text": "text"}}
 CASES = {
@@ -103,6 +125,23 @@ CASES = {
         PAIR,
         (Product((0, 1), (0, 1), 0, (1,), ("tanh",)),),
         "bfloat16",
+    ),
+    "branches": Case(
+        one_layer(branches=BRANCHES, activation="tanh"),
+        {name: name for name in BRANCHES},
+        (
+            Product((0, 1), (0, 1), 0, (None, 2), ("relu", "tanh"), untrained=(0,)),
+            Product((2,), (2,), 1, (3,), ("gelu",)),
+        ),
+    ),
+    "tied": Case(
+        tied,
+        PAIR,
+        (
+            Product((0,), (0,), 0, (1,), ("tanh",)),
+            Product((1, 2), (1, 2), 0, (2,), ("linear",), transposed=True),
+        ),
+        without_loss=(2,),
     ),
     "subclassed": Case(
         lambda structure: Heads(),
@@ -131,6 +170,13 @@ def inputs_of(case, batch=BATCH):
 def far_targets(outputs):
     """So far from any output that the mean absolute error has slope -1 or 1 over their count."""
     return [1e3 * np.sign(draw(i, y.shape)) for i, y in enumerate(keras.tree.flatten(outputs))]
+
+
+def loss_weights(case, outputs):
+    """One weight for each output, in the structure that compile() takes."""
+    count = len(keras.tree.flatten(outputs))
+    weights = [0.0 if i in case.without_loss else 1.0 for i in range(count)]
+    return keras.tree.pack_sequence_as(outputs, weights)
 
 
 def made(case):
@@ -191,8 +237,10 @@ def save(folder, seen):
         model, files = made(case), folder / name
         files.mkdir(parents=True)
         model.set_weights([draw(i, w.shape) for i, w in enumerate(model.get_weights())])
-        loss = keras.tree.map_structure(lambda _: "mae", model(inputs_of(case)))
-        model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss)
+        outputs = model(inputs_of(case))
+        loss = keras.tree.map_structure(lambda _: "mae", outputs)
+        optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
+        model.compile(optimizer, loss, loss_weights=loss_weights(case, outputs))
         for _ in range(2):
             train(model, case)
         put_model(seen, name, model, case)  # traced before it is exported
@@ -292,12 +340,11 @@ def load_served(seen, key, folder, case):
     with tf.GradientTape() as tape:
         outputs = model.serve(x)
         parts = keras.tree.flatten(outputs)
-        # As in training: the slopes of the mean absolute error.
+        # As in training.
+        weights = keras.tree.flatten(loss_weights(case, outputs))
+        terms = zip(weights, parts, far_targets(outputs), strict=True)
         loss = tf.add_n(
-            [
-                tf.reduce_mean(tf.abs(tf.cast(y, "float64") - t))
-                for y, t in zip(parts, far_targets(outputs), strict=True)
-            ]
+            [w * tf.reduce_mean(tf.abs(tf.cast(y, "float64") - t)) for w, y, t in terms]
         )
     seen.put(f"{key}/weights", model.trainable_variables)
     seen.put(f"{key}/gradients", tape.gradient(loss, model.trainable_variables))

@@ -157,18 +157,21 @@ def rescaled(case, exact, terms):
     return Exact(exact.value, exact.bound * (u / roundoff("float32") / (1 - terms * u)))
 
 
-def oracles(case, weights, batch=BATCH):
-    x = seen_by_op(case, keras.tree.flatten(inputs_of(case, batch)))
+def oracles(case, weights, outputs, batch=BATCH):
+    """Each product with its oracle; an output that is an input counts as it came."""
+    x = seen_by_op(case, keras.tree.flatten(inputs_of(case, batch))) + outputs
     weights = seen_by_op(case, weights)
     for product in case.products:
-        xs = [x[i] for i in product.inputs]
-        biases = [weights[i] for i in product.biases]
-        yield product, Oracle(xs, weights[product.kernel], biases, list(product.activations))
+        kernel, xs = weights[product.kernel], [x[i] for i in product.inputs]
+        none = np.zeros(U, kernel.dtype)
+        biases = [none if i is None else weights[i] for i in product.biases]
+        names = list(product.activations)
+        yield product, Oracle(xs, kernel, biases, names, product.transposed)
 
 
 def check_outputs(case, weights, outputs, batch=BATCH):
     checked = set()
-    for product, oracle in oracles(case, weights, batch):
+    for product, oracle in oracles(case, weights, outputs, batch):
         for i, exact in zip(product.outputs, oracle.forward(), strict=True):
             rescaled(case, exact, len(weights[product.kernel]) + 2).check(outputs[i])
             checked.add(i)
@@ -179,15 +182,19 @@ def gradients_of(case, weights, outputs):
     """Exact gradients of the sum of the mean absolute errors, in the order of the weights."""
     # No output is as far away as its target: a slope is a sign, over how many there are.
     dys = [-np.sign(t) / t.size for t in far_targets(outputs)]
+    for i in case.without_loss:
+        dys[i] *= 0
     grads = [Exact(np.zeros(w.shape), np.zeros(w.shape)) for w in weights]
-    for product, oracle in oracles(case, weights):
-        found = oracle.backward([dys[i] for i in product.outputs])
+    for product, oracle in oracles(case, weights, outputs):
         rows = sum(len(x) for x in oracle.xs)
-        parts = zip([product.kernel, *product.biases], [found["dkernel"], *found["dbias"]],
-                    strict=True)  # fmt: skip
+        dbias = oracle.backward([dys[i] for i in product.outputs])["dbias"]
+        trains = [dys[i] * (i not in product.untrained) for i in product.outputs]
+        parts = [(product.kernel, oracle.backward(trains)["dkernel"])]
+        parts += zip(product.biases, dbias, strict=True)
         for i, exact in parts:
-            exact = rescaled(case, exact, rows + 2)
-            grads[i] = Exact(grads[i].value + exact.value, grads[i].bound + exact.bound)
+            if i is not None:
+                exact = rescaled(case, exact, rows + 2)
+                grads[i] = Exact(grads[i].value + exact.value, grads[i].bound + exact.bound)
     return grads
 
 
