@@ -109,8 +109,21 @@ def leave_to_keras(reason: str) -> None:
         paths.took_keras(reason)
 
 
-class JitUnlessOp:
-    """Mixed into layers whose call may be the op."""
+class FusedLayer:
+    """Mixed into the layers: one argument of any structure, computed by the op where it is."""
+
+    def __call__(self, inputs: Any, *others: Any, **kwargs: Any) -> Any:
+        """Calls the layer, as Keras does.
+
+        Raises:
+            TypeError: there are several inputs that are no structure.
+        """
+        if others:  # Keras would take the second for `training`
+            raise TypeError(
+                f"{self._title()} takes its inputs as one argument: a list, a tuple or a dict, as "
+                f"in layer([a, b]). It was given {1 + len(others)} arguments."
+            )
+        return super().__call__(inputs, **kwargs)
 
     @property
     def supports_jit(self) -> bool:
@@ -120,6 +133,9 @@ class JitUnlessOp:
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
         self._supports_jit = value
+
+    def _title(self) -> str:
+        return f'{type(self).__name__} layer "{self.name}"'
 
 
 def _op_is_used() -> bool:

@@ -9,7 +9,7 @@ import keras
 
 from shared_dense import branches as table
 from shared_dense.branches import BIAS, KERNEL, Branch
-from shared_dense.dense_call import JitUnlessOp, dense_call, leave_to_keras
+from shared_dense.dense_call import FusedLayer, dense_call, leave_to_keras
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 
@@ -17,16 +17,16 @@ def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -
     """From one built layer to another of its config, by the code that saves and loads them."""
     store: dict[str, Any] = {}
     source.save_own_variables(store)
-    lora = source.lora_enabled
     target.load_own_variables(store)
-    if lora:  # which saving adds to the kernel
+    if source.lora_enabled:  # which saving adds to the kernel
         for name in ("_kernel", "kernel_scale", "kernel_zero", "lora_kernel_a", "lora_kernel_b"):
             if hasattr(source, name):
                 getattr(target, name).assign(getattr(source, name))
+        target.lora_alpha = source.lora_alpha  # Dense.build forgets it
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class SharedDense(JitUnlessOp, keras.layers.Dense):
+class SharedDense(FusedLayer, keras.layers.Dense):
     """A Dense layer whose kernel, bias and activation are applied to several inputs in one call.
 
     Takes what `keras.layers.Dense` takes. Called on one tensor it is a Dense layer; called on a
@@ -392,6 +392,3 @@ class SharedDense(JitUnlessOp, keras.layers.Dense):
             f"{self._title()}: {feature} does not go with branches; use a SharedDense without "
             "branches for each kernel."
         )
-
-    def _title(self) -> str:
-        return f'SharedDense layer "{self.name}"'

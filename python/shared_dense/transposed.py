@@ -8,15 +8,15 @@ from typing import Any
 
 import keras
 
-from shared_dense.branches import nearest
-from shared_dense.dense_call import JitUnlessOp, dense_call
+from shared_dense.branches import KERNEL, nearest
+from shared_dense.dense_call import FusedLayer, dense_call
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class TransposedDense(JitUnlessOp, keras.layers.Layer):
+class TransposedDense(FusedLayer, keras.layers.Layer):
     """`activation(x @ transpose(kernel) + bias)`, the kernel being another layer's.
 
     The other half of a tied autoencoder: the kernel is one weight, which both layers train; the
@@ -92,7 +92,7 @@ class TransposedDense(JitUnlessOp, keras.layers.Layer):
             tied_to.get_config = _ConfigOfTied(tied_to)
 
     def _check_kernel_name(self) -> None:
-        names = getattr(self.tied_to, "kernel_names", ("kernel",))
+        names = getattr(self.tied_to, "kernel_names", (KERNEL,))
         if self.kernel_name is None and len(names) > 1:
             raise ValueError(
                 f"{self._title()}: {self.tied_to.name!r} has the kernels {names}; say which one "
@@ -121,20 +121,19 @@ class TransposedDense(JitUnlessOp, keras.layers.Layer):
 
     def _kernel(self) -> Any:
         """The kernel of `tied_to`, `[in_features, units]`, which must be built and of floats."""
-        tied_to = self.tied_to
-        if not tied_to.built:
+        tied_to, name = self.tied_to, self.kernel_name
+        if not tied_to.built or (name is not None and name not in tied_to.kernels):
+            which = "no kernel yet" if name is None else f"no kernel {name!r} yet"
             raise ValueError(
-                f"{self._title()}: {tied_to.name!r}, which it is tied to, has no kernel yet; call "
-                "or build that layer first."
+                f"{self._title()}: {tied_to.name!r}, which it is tied to, has {which}; call or "
+                "build that layer first."
             )
         if tied_to.quantization_mode:
             raise ValueError(
                 f"{self._title()}: {tied_to.name!r}, which it is tied to, is quantized "
                 f"({tied_to.quantization_mode}); a transposed layer needs a kernel of floats."
             )
-        if self.kernel_name is None:
-            return tied_to.kernel
-        return tied_to.kernels[self.kernel_name]
+        return tied_to.kernel if name is None else tied_to.kernels[name]
 
     def build(self, input_shape: Any) -> None:
         """Makes the bias; `input_shape` is one shape or a structure of shapes."""
@@ -231,9 +230,6 @@ class TransposedDense(JitUnlessOp, keras.layers.Layer):
 
     def _rule(self, kernel: str, width: int) -> str:
         return f"Its inputs are as wide as the outputs of {self.tied_to.name!r}."
-
-    def _title(self) -> str:
-        return f'TransposedDense layer "{self.name}"'
 
 
 class _ConfigOfTied:
