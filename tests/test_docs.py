@@ -10,6 +10,8 @@ The convention, for who writes them:
 - A block that prints and is followed by no ```text block may print what it likes; one that raises
   without one fails.
 - `<!-- not run: why -->` on the line before a ```python block leaves it out.
+- `<!-- in a process of its own -->` there runs it in one, with nothing imported, in the same
+  directory; `<!-- in a process of its own, without shared_dense -->` where that is not installed.
 - Blocks of any other language, indented ones too, are prose.
 """
 
@@ -18,7 +20,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -31,6 +36,16 @@ FILES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*).*\n((?:.*\n)*?)```[ ]*$", re.MULTILINE)
 RAISED = re.compile(r"[\w.]*(Error|Exception)\b: ?")
 COLOURS = re.compile(r"\x1b\[\d*m")
+APART = re.compile(r"<!-- in a process of its own(, without shared_dense)? -->")
+# Runs the code it reads; an error goes to stderr, on one line.
+PROGRAM = """
+import json, sys
+{missing}
+try:
+    exec(sys.stdin.read(), {{"__name__": "__main__"}})
+except Exception as error:
+    sys.exit(json.dumps([type(error).__name__, str(error)]))
+"""
 
 
 @dataclasses.dataclass
@@ -39,6 +54,7 @@ class Block:
 
     code: str
     line: int
+    apart: re.Match | None = None  # to be run in a process of its own
     expected: str | None = None
 
 
@@ -50,7 +66,8 @@ def blocks_of(markdown: str) -> list[Block]:
         follows = end is not None and not markdown[end : fence.start()].strip()
         end = None
         if language == "python" and not before.startswith("<!-- not run:"):
-            blocks.append(Block(body, markdown.count("\n", 0, fence.start(2)) + 1))
+            line = markdown.count("\n", 0, fence.start(2)) + 1
+            blocks.append(Block(body, line, APART.fullmatch(before)))
             end = fence.end()
         elif language == "text" and follows:
             blocks[-1].expected = body
@@ -71,6 +88,33 @@ def words(text: str) -> str:
     return " ".join(COLOURS.sub("", text).split())
 
 
+def run_here(code, namespace, may_raise) -> tuple[str, str]:
+    """What it prints, and the error it raises or ""."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(code, namespace)
+        except Exception as error:
+            if not may_raise:
+                raise
+            return printed.getvalue(), f"{type(error).__name__}: {error}"
+    return printed.getvalue(), ""
+
+
+def run_apart(block: Block) -> tuple[str, str]:
+    """The same, in a process of its own."""
+    missing = "sys.modules['shared_dense'] = None" if block.apart.group(1) else ""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM.format(missing=missing)],
+        input=block.code,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith('["')]
+    return done.stdout, ": ".join(json.loads(errors[-1])) if done.returncode else ""
+
+
 def run(markdown: str, name: str) -> None:
     namespace = {"__name__": "__main__"}
     for block in blocks_of(markdown):
@@ -78,20 +122,17 @@ def run(markdown: str, name: str) -> None:
         # Blank lines before it, so that a traceback names the line of the document.
         code = compile("\n" * (block.line - 1) + block.code, name, "exec")
         must_raise = block.expected is not None and RAISED.match(block.expected)
-        printed, error = io.StringIO(), None
-        with contextlib.redirect_stdout(printed):
-            try:
-                exec(code, namespace)
-            except Exception as raised:
-                if not must_raise:
-                    raise
-                error = raised
+        if block.apart:
+            printed, error = run_apart(block)
+            assert must_raise or not error, f"{where} raises: {error}"
+        else:
+            printed, error = run_here(code, namespace, must_raise)
         if must_raise:
-            assert error is not None, f"{where} raises nothing, but quotes: {block.expected}"
-            got = words(f"{type(error).__name__}: {error}")
+            assert error, f"{where} raises nothing, but quotes: {block.expected}"
+            got = words(error)
             assert matches(words(block.expected), got), f"{where} raises: {got}"
         elif block.expected is not None:
-            got = lines(printed.getvalue())
+            got = lines(printed)
             assert matches(lines(block.expected), got), f"{where} prints:\n{got}"
 
 
@@ -113,6 +154,11 @@ def test_documents_are_true(file, _as_in_a_fresh_session):
 
 
 PRINTS = "```python\nprint('a', 1)\nprint('b')\n```\n"
+APART_PRINTS = "<!-- in a process of its own -->\n```python\nprint('x' in vars())\n```\n"
+APART_RAISES = (
+    "<!-- in a process of its own, without shared_dense -->\n"
+    "```python\nimport shared_dense.ops\n```\n"
+)
 RAISES = "```python\nx = 1\n```\n\n```python\nraise ValueError(f'no {x}\\nmore')\n```\n"
 
 
@@ -126,6 +172,8 @@ RAISES = "```python\nx = 1\n```\n\n```python\nraise ValueError(f'no {x}\\nmore')
         RAISES + "```text\nValueError: no 1 more\n```\n",
         RAISES + "```text\nValueError: ...\nmore\n```\n",
         "<!-- not run: needs a GPU -->\n```python\n1 / 0\n```\n```text\nc\n```\n",
+        "```python\nx = 1\n```\n" + APART_PRINTS + "```text\nFalse\n```\n",
+        APART_RAISES + "```text\nModuleNotFoundError: ...\n```\n",
         "```\n1 / 0\n```\n```sh\nfalse\n```\n    ```python\n    1 / 0\n    ```\n",
     ],
 )
@@ -143,6 +191,9 @@ def test_the_convention_accepts(markdown):
         (RAISES + "```text\nValueError: no 2 more\n```\n", "page.md:6 raises"),
         (RAISES + "```text\nTypeError: no 1 more\n```\n", "page.md:6 raises"),
         (PRINTS + "```text\nValueError: a\n```\n", "page.md:2 raises nothing"),
+        (APART_PRINTS + "```text\nTrue\n```\n", "page.md:3 prints"),
+        (APART_PRINTS + "```text\nValueError: a\n```\n", "page.md:3 raises nothing"),
+        (APART_RAISES, "page.md:3 raises: ModuleNotFoundError"),
     ],
 )
 def test_the_convention_refuses(markdown, wrong):

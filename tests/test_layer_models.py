@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -226,62 +223,6 @@ def test_keras_file_and_weights_file(path, rng, tmp_path, kind):
         got = keras.tree.flatten(other.predict(structure, verbose=0))
         for a, b in zip(got, wanted, strict=True):
             np.testing.assert_array_equal(a, b)
-
-
-ELSEWHERE = """
-import sys
-import keras, numpy as np
-import shared_dense as sd
-from shared_dense import SharedDense
-folder = sys.argv[1]
-assert not sd.status().available
-xs = [np.load(f"{folder}/{i}.npy") for i in range(2)]
-model = keras.models.load_model(f"{folder}/here.keras")
-assert type(model.layers[-1]) is SharedDense
-results = model.predict(xs, verbose=0)
-model.fit(xs, results, verbose=0)  # compiled, with its optimizer, it trains on
-model.set_weights([np.arange(w.size).reshape(w.shape) / 8 for w in model.get_weights()])
-model.save(f"{folder}/elsewhere.keras")
-for i, result in enumerate(results):
-    np.save(f"{folder}/result{i}.npy", result)
-assert sd.status().last_path == "fallback"
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model saved where the op is, loaded and saved again by a process that goes without."""
-    folder = tmp_path_factory.mktemp("models")
-    x = batches(rng := np.random.default_rng(0))
-    layer = sd.SharedDense(U, activation="relu")
-    model = functional(layer, x)
-    draw_weights(rng, layer)
-    model.compile("adam", ["mse", "mse"])
-    assert sd.status().available
-    model.fit(x, model.predict(x, verbose=0), verbose=0)
-    model.save(folder / "here.keras")
-    for i, a in enumerate(x):
-        np.save(folder / f"{i}.npy", a)
-    env = {**os.environ, "SHARED_DENSE_DISABLE": "1"}
-    command = [sys.executable, "-c", ELSEWHERE, str(folder)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def test_saved_with_the_op_loaded_without(folder):
-    x = [np.load(folder / f"{i}.npy") for i in range(2)]
-    model = keras.models.load_model(folder / "here.keras")
-    results = [np.load(folder / f"result{i}.npy") for i in range(2)]
-    check(results, model.layers[-1], x, "relu")
-
-
-def test_saved_without_the_op_loaded_here(path, folder):
-    x = [np.load(folder / f"{i}.npy") for i in range(2)]
-    model = keras.models.load_model(folder / "elsewhere.keras")
-    check(model.predict(x, verbose=0), model.layers[-1], x, "relu")
-    for weight in model.get_weights():
-        np.testing.assert_array_equal(weight.ravel(), np.arange(weight.size) / 8)
 
 
 def test_regularizers_count_weights_once_and_outputs_each(path, rng):

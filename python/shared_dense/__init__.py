@@ -3,7 +3,8 @@
 `SharedDense` is the Keras layer, `TransposedDense` applies its kernel transposed, `shared_matmul`
 is the function below them, `status()` says which path runs and why, `fallback()` runs plain
 TensorFlow ops. Importing this package compiles and loads nothing and never fails; TensorFlow is
-imported and the op library loaded on first use.
+imported and the op library loaded on first use. `import shared_dense.load_op` loads it at once, for
+SavedModels that hold the op.
 """
 
 from __future__ import annotations

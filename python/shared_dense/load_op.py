@@ -1,0 +1,22 @@
+"""Importing this module loads the op and its gradients, for graphs that already hold it.
+
+`tf.saved_model.load` and `keras.layers.TFSMLayer` look up the ops of a graph before any code of
+this library could run, so that one line has to come first:
+
+    import shared_dense.load_op
+
+A loaded graph that holds the op runs it even where SHARED_DENSE_DISABLE is set, which is about new
+calls: there are no plain TensorFlow ops in that graph.
+
+Raises:
+    ImportError: the op cannot be had here; the message says why, and what to do.
+    ValueError: SHARED_DENSE_ISA names an instruction set that is not there.
+"""
+
+from shared_dense import loader
+
+if not loader.load().available:
+    raise ImportError(
+        f"the op SharedDense>SharedMatMul cannot be loaded: {loader.load().reason}. A SavedModel "
+        "exported inside shared_dense.fallback() needs neither the op nor this import."
+    )
