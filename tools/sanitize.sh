@@ -4,6 +4,7 @@
 set -euo pipefail
 python=$(realpath -s "${1:?usage: tools/sanitize.sh PYTHON}")
 export PATH="$(dirname "$python"):$PATH"
+mkdir -p build
 for sanitizers in address,undefined thread; do
   build=build/sanitize-${sanitizers%%,*}
   # Without avx2_wide: instrumented, it takes a minute and a half to compile.
@@ -20,11 +21,11 @@ for sanitizers in address,undefined thread; do
   # The interpreter is not instrumented: its own leaks and races are not ours to report.
   case $sanitizers in
     thread) runtime=libtsan.so tests="tests/test_core_bits.py" ;;
-    *) runtime=libasan.so tests="tests/test_core.py tests/test_core_half.py tests/test_core_shapes.py tests/test_core_bits.py" ;;
+    *) runtime=libasan.so tests="tests/test_core.py tests/test_core_half.py tests/test_core_shapes.py tests/test_core_bits.py tests/test_core_selective.py" ;;
   esac
   # --capture=sys: a sanitizer writes to the descriptor, and then ends the process.
-  # shellcheck disable=SC2086
   # With libstdc++, or the runtime does not find what exceptions are thrown with.
+  # shellcheck disable=SC2086
   LD_PRELOAD="$(g++ -print-file-name=$runtime) $(g++ -print-file-name=libstdc++.so.6)" ASAN_OPTIONS=detect_leaks=0 \
     TSAN_OPTIONS=ignore_noninstrumented_modules=1 PYTHONPATH="$package" \
     "$python" -m pytest -p no:cacheprovider --capture=sys $tests
