@@ -77,6 +77,14 @@ def test_calls_of_the_core_share_a_pool(threads):
         assert result == alone[i % len(SIZES)], f"call {i}, {SIZES[i % len(SIZES)]}"
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("items", [[5], [1, 1], [3, 0, 8], [20, 1, 2]], ids=str)
+def test_a_caller_waits_for_no_helper_that_never_starts(items, threads):
+    done = _core.stages_alone(items, threads)
+    assert sorted(done) == [(s, i) for s, count in enumerate(items) for i in range(count)]
+    assert [stage for stage, _ in done] == sorted(stage for stage, _ in done)
+
+
 def test_an_unused_output_costs_the_others_nothing(path, run, rng):
     """Its zeros: exact zeros for its input, and the dW of a call without it, bit for bit.
 

@@ -238,6 +238,26 @@ py::dict py_backward(const std::vector<Array<T>>& xs, const std::vector<Array<T>
   return result;
 }
 
+// Threads that are asked and never come.
+class AbsentThreads : public ThreadPool {
+ public:
+  explicit AbsentThreads(int threads) : threads_(threads) {}
+  int threads() const override { return threads_; }
+  bool awake() const override { return true; }
+  void schedule(std::function<void()> task) override { (void)task; }
+
+ private:
+  const int threads_;
+};
+
+std::vector<std::pair<int, Index>> stages_alone(const std::vector<Index>& items, int threads) {
+  AbsentThreads absent(threads);
+  std::vector<std::pair<int, Index>> done;
+  parallel_stages(&absent, items,
+                  [&](int stage, Index item, int) { done.emplace_back(stage, item); });
+  return done;
+}
+
 template <class S>
 std::string explain_as(const CallShape& shape, const Workers& workers) {
   const Isa& isa = *isa_of("");
@@ -318,6 +338,8 @@ PYBIND11_MODULE(_core, m) {
       "caches", [] { return py::make_tuple(caches().l1, caches().l2); },
       "Bytes of L1 data cache and of L2 of one core, as the plans take them.");
   m.attr("row_chunk") = kRowChunk;
+  m.def("stages_alone", &stages_alone, "items"_a, "threads"_a,
+        "(stage, item) in the order in which a caller does them whose helpers never start.");
   m.def("plan_rows",
         [](Index rows, Index depth, Index columns, Index run, bool transposed, int mr, int nr,
            int lanes, int item_bytes, Index l1, Index l2, int threads, Index worth) {
