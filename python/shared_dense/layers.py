@@ -56,8 +56,8 @@ class SharedDense(FusedLayer, keras.layers.Dense):
     that share a kernel), the other axes need not.
     Output shape: `[..., units]` each.
 
-    Keras's own code computes what the op does not know: sparse inputs, quantized layers, and (with
-    `autocast=False`) inputs of a wider dtype than the kernel's.
+    Keras's own code computes what the op does not know: sparse inputs, quantized layers, kernels of
+    whole numbers, and (with `autocast=False`) inputs of a wider dtype than the kernel's.
 
     Args:
         units: positive integer, the width of the outputs.
