@@ -96,6 +96,22 @@ def test_there_and_back(path, rng, kind):
     assert_equal([dense(part) for part in x], wanted)
 
 
+def test_an_activation_that_is_a_layer(path, rng):
+    dense = keras.layers.Dense(U, keras.layers.PReLU())
+    x = whole(rng, 3, K)
+    dense(x)  # which makes all weights
+    set_whole_weights(rng, dense)
+    shared = sd.SharedDense.from_dense(dense)
+    assert_equal(shared([x])[0], dense(x))
+    assert_equal(shared.to_dense()(x), dense(x))
+    # A table has some, too.
+    layer = sd.SharedDense(U, branches={"a": {"activation": keras.layers.PReLU()}, "b": {}})
+    x = {"a": x, "b": x}
+    layer(x)
+    set_whole_weights(rng, layer)
+    assert_equal(sd.SharedDense.from_dense(layer)(x), layer(x))
+
+
 def test_a_layer_that_is_not_built_stays_so():
     shared = sd.SharedDense.from_dense(keras.layers.Dense(U, name="encoder"))
     assert not shared.built and not shared.to_dense().built and shared.name == "encoder"

@@ -184,3 +184,32 @@ def test_several_inputs_are_one_argument(path, rng):
         with pytest.raises(TypeError, match=r'"encoder" takes its inputs as one .* layer\(\[a, b'):
             layer(x, x)
     assert layer(inputs=whole(rng, 2, K), training=True).shape == (2, U)
+
+
+def test_sizes_that_numpy_computed(path, rng):
+    shared, dense = (cls(U) for cls in (sd.SharedDense, keras.layers.Dense))
+    for layer in (shared, dense):
+        layer.build((None, np.prod([2, K // 2])))
+    set_whole_weights(rng, shared, dense)
+    x = whole(rng, 3, K)
+    assert_equal(shared([x])[0], dense(x))
+    layer = sd.SharedDense(U, branches={"a": {}})
+    layer.build({"a": (None, np.int64(K))})
+    assert sd.SharedDense.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("branches", [None, {"a": {}, "b": {"kernel": "b"}}])
+def test_shape_of_the_outputs_of_a_width_that_is_unknown(branches):
+    layer = sd.SharedDense(U, branches=branches)
+    shapes = {"a": (None, 5, None), "b": (2, None)}
+    assert layer.compute_output_shape(shapes) == {"a": (None, 5, U), "b": (2, U)}
+    with pytest.raises(ValueError, match="width 4"):  # what is known is compared all the same
+        layer.compute_output_shape({"a": [(None, None), (None, 3), (None, 4)]})
+
+
+def test_kernels_that_are_not_of_floats(path, rng):
+    shared, dense = pair(rng, dtype="int32", kernel_initializer="ones", activation="relu")
+    x = rng.integers(-3, 4, (3, K)).astype("int32")
+    got = shared({"a": x, "b": [x[:1]]})
+    assert got["a"].dtype == tf.int32
+    assert_equal(got, {"a": dense(x), "b": [dense(x[:1])]})

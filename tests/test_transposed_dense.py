@@ -254,3 +254,13 @@ def test_errors_of_calls(path, rng):
     encoder.quantize("int8")
     with pytest.raises(ValueError, match=r"'encoder', which it is tied to, is quantized \(int8\)"):
         decoder(np.ones((2, U)))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "mixed_bfloat16"])
+def test_a_kernel_of_another_dtype(rng, dtype):
+    encoder = sd.SharedDense(U, name="encoder", dtype=dtype)
+    encoder, decoder = tied_pair(rng, encoder=encoder)
+    set_whole_weights(rng, encoder)
+    x = whole(rng, 3, U)
+    kernel = encoder.kernel.numpy().astype("float64")
+    assert_equal(decoder([x])[0].numpy(), x @ kernel.T + decoder.bias.numpy())

@@ -20,7 +20,8 @@ def dense_call(
     """`activations[i](xs[i] @ kernel + biases[i])`, as keras.layers.Dense computes it.
 
     On TensorFlow that is one `shared_matmul`. Keras's own operations compute it on other backends,
-    and where an input is sparse or (with `autocast=False`) of a wider dtype than the kernel's.
+    where an input is sparse or (with `autocast=False`) of a wider dtype than the kernel's, and
+    where the kernel is not of floats or of another dtype than a bias.
 
     Args:
         xs: tensors `[..., in_features]`.
@@ -68,14 +69,17 @@ def _fused(
     composite = (tf.SparseTensor, tf.RaggedTensor)
     xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in xs]
     kernel = tf.convert_to_tensor(kernel)
+    # One tensor per variable: what is the same bias to Keras is the same to the op.
+    tensors = {id(b): tf.convert_to_tensor(b) for b in biases if b is not None}
     if any(isinstance(x, tf.SparseTensor) or _is_wider(x, kernel) for x in xs):
         leave_to_keras("an input is sparse, or of a wider dtype than the layer")
+        return None
+    if not kernel.dtype.is_floating or any(b.dtype != kernel.dtype for b in tensors.values()):
+        leave_to_keras("the kernel is not of floats, or of another dtype than a bias")
         return None
     # Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes the
     # stable form of the cross-entropy from them: fused, they would be gone and the loss another.
     apart = [a if resolve(a)[0] == "sigmoid" else None for a in activations]
-    # One tensor per variable: what is the same bias to Keras is the same to the op.
-    tensors = {id(b): tf.convert_to_tensor(b) for b in biases if b is not None}
     outputs = shared_matmul(
         # Keras casts what its policy covers; Dense's matmul casts the rest, integers first.
         [tf.cast(x, kernel.dtype) for x in xs],

@@ -10,19 +10,8 @@ import keras
 from shared_dense import branches as table
 from shared_dense.branches import BIAS, KERNEL, Branch
 from shared_dense.dense_call import FusedLayer, dense_call, leave_to_keras
+from shared_dense.dense_weights import copy_dense_weights
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
-
-
-def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -> None:
-    """From one built layer to another of its config, by the code that saves and loads them."""
-    store: dict[str, Any] = {}
-    source.save_own_variables(store)
-    target.load_own_variables(store)
-    if source.lora_enabled:  # which saving adds to the kernel
-        for name in ("_kernel", "kernel_scale", "kernel_zero", "lora_kernel_a", "lora_kernel_b"):
-            if hasattr(source, name):
-                getattr(target, name).assign(getattr(source, name))
-        target.lora_alpha = source.lora_alpha  # Dense.build forgets it
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
@@ -67,8 +56,8 @@ class SharedDense(FusedLayer, keras.layers.Dense):
     that share a kernel), the other axes need not.
     Output shape: `[..., units]` each.
 
-    Keras's own code computes what the op does not know: sparse inputs, quantized layers, and (with
-    `autocast=False`) inputs of a wider dtype than the kernel's.
+    Keras's own code computes what the op does not know: sparse inputs, quantized layers, kernels of
+    whole numbers, and (with `autocast=False`) inputs of a wider dtype than the kernel's.
 
     Args:
         units: positive integer, the width of the outputs.
@@ -250,7 +239,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape or structure of shapes of the outputs."""
-        self._check(self._shapes(input_shape, is_shape))
+        self._check(self._shapes(input_shape, is_shape), makes_kernels=False)
         return keras.tree.map_shape_structure(super().compute_output_shape, input_shape)
 
     def quantized_call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -301,7 +290,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             spec["activation"] = keras.activations.serialize(spec["activation"])
         # A copy is built by its first call too, which need not be the one that built this layer.
         width = self._widths.get(self._branches[name].kernel)
-        return spec if width is None else {**spec, "in_features": width.size}
+        return spec if width is None else {**spec, "in_features": int(width.size)}
 
     def save_own_variables(self, store: Any) -> None:
         """Saves as Dense does; with branches by the weights' names, in whatever order they are."""
@@ -363,7 +352,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             for name, leaf in leaves(part, is_leaf, f"inputs[{branch!r}]")
         ]
 
-    def _check(self, shapes: Iterable[Shape]) -> dict[str, Width]:
+    def _check(self, shapes: Iterable[Shape], makes_kernels: bool = True) -> dict[str, Width]:
         """The widths of the kernels, once the inputs are known to be fit for them."""
         shapes = list(shapes)
         if self.built:
@@ -375,7 +364,7 @@ class SharedDense(FusedLayer, keras.layers.Dense):
             }
         else:
             built = self._widths
-        return check(self._title(), shapes, built, self._rule)
+        return check(self._title(), shapes, built, self._rule, makes_kernels)
 
     def _rule(self, kernel: str, width: int) -> str:
         if self.branches is not None:

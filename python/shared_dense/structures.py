@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
 
 
@@ -24,7 +25,7 @@ class Width(NamedTuple):
 def is_shape(value: Any) -> bool:
     """Whether this is one shape, not a structure of them. Shapes read from JSON are lists."""
     return isinstance(value, (list, tuple)) and all(
-        size is None or isinstance(size, int) for size in value
+        size is None or isinstance(size, Integral) for size in value
     )
 
 
@@ -62,6 +63,7 @@ def check(
     shapes: Iterable[Shape],
     built: Mapping[str, Width],
     rule: Callable[[str, int], str],
+    makes_kernels: bool = True,
 ) -> dict[str, Width]:
     """The width of each kernel that these inputs meet, once they are known to be fit for it.
 
@@ -70,10 +72,12 @@ def check(
         shapes: of the inputs.
         built: the widths that are settled; those of other kernels follow from the inputs.
         rule: given a kernel's name and width, what an input of another width offends against.
+        makes_kernels: whether kernels are to be as wide as the inputs say, who then must say it.
 
     Raises:
         ValueError: there are no inputs, one is None or no shape, a rank is below 2, or a width is
-            unknown, or not the kernel's or (before there is a kernel) its first input's.
+            not the kernel's or (before there is a kernel) its first input's, or is unknown where
+            it makes a kernel.
     """
     shapes = list(shapes)
     # Before the first call Keras gives None for an empty structure and () for a scalar.
@@ -94,6 +98,8 @@ def check(
                 "[batch, ..., width]. A single example needs a batch axis: x[None]."
             )
         if sizes[-1] is None and kernel not in widths:
+            if not makes_kernels:
+                continue
             raise ValueError(
                 f"{title}: the last axis of {name}, shape {tuple(sizes)}, is unknown; the kernel "
                 "is made as wide as that. Give it a size in keras.Input."

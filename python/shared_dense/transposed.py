@@ -32,9 +32,10 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
     Input shape: `[..., units]` each, rank >= 2, `units` being the other layer's.
     Output shape: `[..., in_features]` each.
 
-    `tied_to` is a sublayer: its weights are among this layer's weights (a model that has both
-    layers counts them once). Its `trainable` is its own: setting this layer's changes the bias
-    alone.
+    `tied_to` is a sublayer: its weights and its losses are among this layer's. A model that has
+    both layers counts them once; outside a model a call of this layer, as of any layer with
+    sublayers, clears what the latest call of `tied_to` put into `losses`. Its `trainable` is its
+    own: setting this layer's changes the bias alone.
 
     A model keeps the tie when it is saved and loaded, as `.keras` or as weights. A copy made of
     configs alone (`clone_model`, `from_config`, legacy `.h5` files) ties it again to the layer of
