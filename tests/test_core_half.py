@@ -15,7 +15,7 @@ PRE_ACTIVATION = {"silu", "gelu", "gelu_tanh"}
 every_isa = pytest.mark.parametrize("isa", ISAS)
 every_half = pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16], ids=["half", "bf16"])
 # One row, a stream, its ragged edge, shared tiles, deep reductions in several blocks, columns and
-# rows dealt to two threads, sums of several chunks, empty ends.
+# rows dealt to two threads, rows that leave L2, sums of several chunks, empty ends.
 SIZES = [
     ((1,), 1, 1),
     ((1,), 33, 64),
@@ -26,6 +26,7 @@ SIZES = [
     ((300, 1, 75), 67, 3),
     ((5, 1), 2803, 40),
     ((130,), 1900, 301),
+    ((50, 30), 3600, 301),
     ((500, 0, 300), 600, 301),
     ((4000, 0, 1700), 61, 37),
     ((700, 331), 10, 6),

@@ -110,8 +110,11 @@ def test_rows_blocks(sizes, run, transposed, micro, caches, threads):
         assert rows * k * item <= MOST_PACKED or rows == mr
         assert not p["keeps_b"] or chunk * k * item <= KEPT_KERNEL
         assert p["keeps_b"] <= (rows < m), "kept for nobody"
+        leaves_l2 = not p["keeps_b"] and rows * max(k, 1) * item > l2 // 2
+        assert p["depth_first"] == leaves_l2
     else:
         assert not p["keeps_b"]
+        assert not p["depth_first"]
     if p["path"] in ("by_columns", "by_rows"):
         deepest = 256 + 16 if transposed else l1 // (mr * item) + 16
         assert depth <= max(deepest, 64 + 16), "blocks of equal depth, a panel of rows in L1"

@@ -172,6 +172,8 @@ RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const 
     plan.column_chunk = round_up(n, nr);
     plan.column_block = even_block(n, plan.parallel ? 4 * wanted : 1, nr);
     plan.own_copies = few_workers;
+    // Packed rows that leave L2 are read again for every panel: so part by part.
+    plan.depth_first = !plan.keeps_b && plan.row_block * row_bytes > caches.l2 / 2;
     return plan;
   }
 

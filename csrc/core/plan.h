@@ -61,6 +61,7 @@ struct RowsPlan {
   Index column_block;  // columns of C per task, a multiple of NR
   Index column_chunk;  // columns of B packed at a time, a multiple of NR
   bool keeps_b;        // kByColumns: B stays packed from one block of rows to the next
+  bool depth_first;    // kByColumns: one block of k of all columns of a task before the next
   bool own_copies;     // every worker packs what all tasks read for itself
   bool parallel;
 };

@@ -166,40 +166,49 @@ struct PanelOfB {
   bool packed;  // already; else it is packed on the way
   Index step;   // items from one block of depth to the next; 0: each over the last
   T* partial;   // see Block
+  Index partial_step;
 };
 
-// All rows of a block times the panel of B that starts at `column`.
+// All rows of a block times one block of k, from `first` on, of the panel of B
+// that starts at `column`.
 template <class A, class S>
-void multiply_panel(const RowsCall<A, S>& call, const Accumulator<S>* a, const OutputRow<S>* out,
-                    Index rows, Index column, const PanelOfB<Accumulator<S>>& b) {
+void multiply_block(const RowsCall<A, S>& call, const Accumulator<S>* a, const OutputRow<S>* out,
+                    Index rows, Index column, Index first, const PanelOfB<Accumulator<S>>& b) {
   using T = Accumulator<S>;
   const Index k = call.product.depth;
   const int nr = call.kernels.columns;
-  T* data = b.data;
-  for (Index first = 0; first < k; first += call.plan.depth, data += b.step) {
-    Block<S> block{};
-    block.rows = rows;
-    block.columns = std::min<Index>(nr, call.product.columns - column);
-    block.depth = std::min(call.plan.depth, k - first);
-    bool packs = !b.packed;
-    if constexpr (std::is_same_v<S, T>) {
-      if (packs && !call.product.transposed && block.columns == nr) {
-        block.b_source = call.product.b + first * call.product.columns + column;
-        block.b_step = call.product.columns;
-        packs = false;
-      }
+  T* data = b.data + first / call.plan.depth * b.step;
+  Block<S> block{};
+  block.rows = rows;
+  block.columns = std::min<Index>(nr, call.product.columns - column);
+  block.depth = std::min(call.plan.depth, k - first);
+  bool packs = !b.packed;
+  if constexpr (std::is_same_v<S, T>) {
+    if (packs && !call.product.transposed && block.columns == nr) {
+      block.b_source = call.product.b + first * call.product.columns + column;
+      block.b_step = call.product.columns;
+      packs = false;
     }
-    if (packs) pack_b(call, column, nr, first, block.depth, data);
-    block.a = a + first * call.kernels.rows;
-    block.a_stride = a_stride(call);
-    block.b = data;
-    block.partial = b.partial;
-    block.partial_step = nr;
-    block.out = out;
-    block.column = column;
-    block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
-    block.finish = first + block.depth == k;
-    call.kernels.multiply(block);
+  }
+  if (packs) pack_b(call, column, nr, first, block.depth, data);
+  block.a = a + first * call.kernels.rows;
+  block.a_stride = a_stride(call);
+  block.b = data;
+  block.partial = b.partial;
+  block.partial_step = b.partial_step;
+  block.out = out;
+  block.column = column;
+  block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
+  block.finish = first + block.depth == k;
+  call.kernels.multiply(block);
+}
+
+// All of k.
+template <class A, class S>
+void multiply_panel(const RowsCall<A, S>& call, const Accumulator<S>* a, const OutputRow<S>* out,
+                    Index rows, Index column, const PanelOfB<Accumulator<S>>& b) {
+  for (Index first = 0; first < call.product.depth; first += call.plan.depth) {
+    multiply_block(call, a, out, rows, column, first, b);
   }
 }
 

@@ -100,7 +100,7 @@ bool stream_rows(const RowsCall<A, S>& call) {
     // What is left over at the right edge is narrower than a vector.
     if (block.columns < columns) {
       multiply_panel(call, a + copy * a_copy, out, m, column + block.columns,
-                     {b, false, 0, nullptr});
+                     {b, false, 0, nullptr, 0});
     }
   });
   return true;
@@ -119,7 +119,8 @@ bool by_columns(const RowsCall<A, S>& call) {
   const Index block = std::min(m, plan.row_block), a_copy = panels * a_stride(call);
   T* a = call.allocate(copies(call, tasks) * a_copy);
   T* b = call.allocate(plan.keeps_b ? ceil_div(n, nr) * kept_items : workers * b_items(call));
-  const Index partial = partial_items(call, block, nr);
+  const Index width = plan.depth_first ? plan.column_block : nr;
+  const Index partial = partial_items(call, block, width);
   T* partials = call.allocate(workers * partial);
   if (a == nullptr || b == nullptr || partials == nullptr) return false;
   std::vector<OutputRow<S>> outs(copies(call, tasks) * block);
@@ -138,14 +139,30 @@ bool by_columns(const RowsCall<A, S>& call) {
     const Index first = pass * plan.row_block;
     const Index count = std::min(plan.row_block, m - first);
     const Index end = std::min(n, (task + 1) * plan.column_block);
-    for (Index column = task * plan.column_block; column < end; column += nr) {
-      PanelOfB<T> panel{b + worker * b_items(call), false, 0, partials + worker * partial};
+    const auto panel_at = [&](Index column) {
+      PanelOfB<T> panel{b + worker * b_items(call), false, 0, partials + worker * partial, width};
       if (plan.keeps_b) {
         panel.data = b + column / nr * kept_items;
         panel.packed = first > 0;
         panel.step = plan.depth * nr;
       }
-      multiply_panel(call, a + copy * a_copy, outs.data() + copy * block, count, column, panel);
+      return panel;
+    };
+    const T* rows = a + copy * a_copy;
+    const OutputRow<S>* out = outs.data() + copy * block;
+    const Index begin = task * plan.column_block;
+    if (!plan.depth_first) {
+      for (Index column = begin; column < end; column += nr) {
+        multiply_panel(call, rows, out, count, column, panel_at(column));
+      }
+      return;
+    }
+    for (Index k = 0; k < call.product.depth; k += plan.depth) {
+      for (Index column = begin; column < end; column += nr) {
+        PanelOfB<T> panel = panel_at(column);
+        if (partial > 0) panel.partial += column - begin;
+        multiply_block(call, rows, out, count, column, k, panel);
+      }
     }
   });
   return true;

@@ -348,7 +348,8 @@ PYBIND11_MODULE(_core, m) {
           return py::dict("path"_a = rows_path_name(p.path), "depth"_a = p.depth,
                           "row_block"_a = p.row_block, "column_block"_a = p.column_block,
                           "column_chunk"_a = p.column_chunk, "keeps_b"_a = p.keeps_b,
-                          "own_copies"_a = p.own_copies, "parallel"_a = p.parallel);
+                          "depth_first"_a = p.depth_first, "own_copies"_a = p.own_copies,
+                          "parallel"_a = p.parallel);
         });
   m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int lanes,
                        int item_bytes, Index l1, Index l2, int threads, Index worth) {
