@@ -42,21 +42,17 @@ def detach_target(views):
     return {**views, "target": keras.ops.stop_gradient(views["target"])}
 
 
-def each(layer):
-    """Applies a layer to each view by itself."""
-    return lambda views: keras.tree.map_structure(layer, views)
-
-
 def build(dense, detach=lambda views: views, predict=True) -> tuple[keras.Model, keras.Model]:
     """The model of two views, whose output is how far they are from agreeing, and its encoder."""
     views = {name: keras.Input((64,), name=name) for name in ("online", "target")}
     # No biases: the branch keeps its gradient from the kernel alone.
-    norms = [keras.layers.BatchNormalization(scale=False, center=False) for _ in range(2)]
-    hidden = dense(128, use_bias=False)
-    embed = dense(WIDTH, use_bias=False)
+    norm = keras.layers.BatchNormalization(scale=False, center=False)
+    hidden = dense(128, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(1))
+    embed = dense(WIDTH, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(2))
 
     def encode(views):
-        return each(norms[1])(embed(each(keras.ops.gelu)(each(norms[0])(hidden(views)))))
+        normal = keras.tree.map_structure(norm, hidden(views))
+        return embed(keras.tree.map_structure(keras.ops.gelu, normal))
 
     embedded = detach(encode(views))
     predicted = embedded["online"]
@@ -64,7 +60,7 @@ def build(dense, detach=lambda views: views, predict=True) -> tuple[keras.Model,
         predicted = keras.layers.Dense(WIDTH)(keras.layers.Dense(16, "gelu")(predicted))
     unit = [keras.ops.normalize(z, axis=1) for z in (predicted, embedded["target"])]
     model = keras.Model(views, 1 - keras.ops.sum(unit[0] * unit[1], axis=1))
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss=lambda _, loss: loss)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss=lambda _, loss: loss)
     return model, keras.Model(views["online"], encode({"online": views["online"]})["online"])
 
 
@@ -86,8 +82,11 @@ def train(dense, images: np.ndarray, epochs: int, seed: int, **how):
     rng = np.random.default_rng(seed)
     losses = []
     for _ in range(epochs):
-        views = {name: view(images, rng) for name in ("online", "target")}
-        history = model.fit(views, np.zeros(len(images)), batch_size=BATCH, verbose=0)
+        shuffled = rng.permutation(images)
+        views = {name: view(shuffled, rng) for name in ("online", "target")}
+        history = model.fit(
+            views, np.zeros(len(images)), batch_size=BATCH, shuffle=False, verbose=0
+        )
         losses += history.history["loss"]
     return losses, encoder
 

@@ -5,7 +5,7 @@
 Large objects are found on coarse maps, small ones on fine maps, by the same head: the five maps of
 an image have 256, 64, 16, 4 and 1 cells, and each layer takes them in one call. A cell says which
 class is in it, if any, and the box around it in units of its own size, as in Tian et al., "FCOS",
-ICCV 2019. Images are drawn: one disc, square or cross of any size on a noisy ground.
+ICCV 2019. Images are drawn: one square, ring or cross of any size on a noisy ground.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import shared_dense as sd
 
 SIZE = 128  # of an image
 STRIDES = (8, 16, 32, 64, 128)  # of the maps
-SHAPES = ("disc", "square", "cross")
+SHAPES = ("square", "ring", "cross")
 FEATURES = 12 * 12  # a cell and what is around it, 4 x 4 points a cell
 BATCH = 32
 
@@ -42,7 +42,11 @@ def draw(count: int, rng: np.random.Generator):
     y, x = far[:, 0, :, None], far[:, 1, None, :]
     inside = np.select(
         [(shape == i)[:, None, None] for i in range(len(SHAPES))],
-        [y**2 + x**2 < 1, np.maximum(y, x) < 1, (np.minimum(y, x) < 0.3) & (np.maximum(y, x) < 1)],
+        [
+            np.maximum(y, x) < 1,
+            (0.4 < y**2 + x**2) & (y**2 + x**2 < 1),
+            (np.minimum(y, x) < 0.3) & (np.maximum(y, x) < 1),
+        ],
     )
     images = inside + rng.normal(0, 0.2, inside.shape)
     return images.astype(np.float32), shape, np.column_stack([centre, size])
@@ -98,7 +102,7 @@ def build(dense) -> keras.Model:
     classes = dense(1 + len(SHAPES), bias_initializer=empty)(hidden)
     boxes = dense(3)(hidden)
     model = keras.Model(maps, [*classes, *boxes])
-    model.compile(keras.optimizers.SGD(0.005, momentum=0.9), [class_loss] * 5 + [box_loss] * 5)
+    model.compile(keras.optimizers.SGD(0.02, momentum=0.9), [class_loss] * 5 + [box_loss] * 5)
     return model
 
 
