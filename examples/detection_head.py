@@ -44,7 +44,7 @@ def draw(count: int, rng: np.random.Generator):
         [(shape == i)[:, None, None] for i in range(len(SHAPES))],
         [
             np.maximum(y, x) < 1,
-            (0.4 < y**2 + x**2) & (y**2 + x**2 < 1),
+            (y**2 + x**2 > 0.4) & (y**2 + x**2 < 1),
             (np.minimum(y, x) < 0.3) & (np.maximum(y, x) < 1),
         ],
     )
@@ -72,8 +72,8 @@ def on_map(stride: int, boxes: np.ndarray) -> np.ndarray:
 def targets(shape: np.ndarray, boxes: np.ndarray):
     """Per map the classes `[count, cells]`, 0 for nothing, and the boxes `[count, cells, 4]`.
 
-    An object is in the cell of its centre, on the map that `on_map` says. A box is the centre's place in the cell and the size, by the stride; the last number is
-    1 where there is an object.
+    An object is in the cell of its centre, on the map that `on_map` says. A box is the centre's place
+    in the cell and the size, by the stride; the last number is 1 where there is an object.
     """
     classes, places = [], []
     for stride in STRIDES:

@@ -2,9 +2,9 @@
 
     python examples/tied_autoencoder.py
 
-Half the weights, and each kernel has one gradient, to which both of its uses add. The untied network
-starts from the same numbers. Tied weights: Vincent et al., "Stacked Denoising Autoencoders", JMLR
-2010, section 3.1.
+Half the weights, and each kernel has one gradient, to which both of its uses add. The untied
+network starts from the same numbers. Tied weights: Vincent et al., "Stacked Denoising
+Autoencoders", JMLR 2010.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ class Transposed(keras.layers.Layer):
         self.tied_to, self.activation = tied_to, keras.activations.get(activation)
 
     def build(self, input_shape):
+        """Makes the bias."""
         self.bias = self.add_weight(shape=(self.tied_to.kernel.shape[0],), initializer="zeros")
 
     def call(self, x):
+        """Applies the layer to one tensor."""
         kernel = keras.ops.transpose(self.tied_to.kernel)
         return self.activation(keras.ops.matmul(x, kernel) + self.bias)
 
@@ -43,9 +45,7 @@ class Transposed(keras.layers.Layer):
 def untied(tied_to, activation=None):
     """A Dense layer whose kernel starts as the transposed one, and goes its own way."""
     start = keras.ops.transpose(tied_to.kernel)
-    return keras.layers.Dense(
-        start.shape[1], activation, kernel_initializer=lambda *_, **__: start
-    )
+    return keras.layers.Dense(start.shape[1], activation, kernel_initializer=lambda *_, **__: start)
 
 
 def build(dense, decode) -> keras.Model:

@@ -76,7 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     losses, encoder = train(sd.SharedDense, train_set, options.epochs, options.seed)
     agree = compare(losses, plain, steps=-(-len(train_set.labels) // BATCH), terms=128)
 
-    embedded = [Digits(encoder.predict(s.images, verbose=0), s.labels) for s in (train_set, test_set)]
+    embedded = [
+        Digits(encoder.predict(s.images, verbose=0), s.labels) for s in (train_set, test_set)
+    ]
     accuracy = nearest_neighbour_accuracy(*embedded)
     print(f"1-nearest-neighbour accuracy in 16 numbers: {accuracy:.1%}")
     return 0 if agree else 1
