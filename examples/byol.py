@@ -3,10 +3,10 @@
     python examples/byol.py
 
 The embedding of one view predicts that of the other: SimSiam in its one-sided form (Chen and He,
-"Exploring Simple Siamese Representation Learning", CVPR 2021); BYOL (Grill et al., NeurIPS 2020) has
-older weights for the target. If the target trained the network too, the easiest way to agree would
-be to embed all images alike: it would collapse. So the target's branch says `"trains_kernel":
-False`, and its part of the kernels' gradients is neither used nor computed.
+"Exploring Simple Siamese Representation Learning", CVPR 2021); BYOL (Grill et al., NeurIPS 2020)
+has older weights for the target. If the target trained the network too, the easiest way to agree
+would be to embed all images alike: it would collapse. So the target's branch says
+`"trains_kernel": False`, and its part of the kernels' gradients is neither used nor computed.
 
 Collapse shows in the spread of embeddings of length 1: each of their d numbers has a standard
 deviation of about 1 / sqrt(d) if they point everywhere, and of 0 if they are all the same.

@@ -72,8 +72,8 @@ def on_map(stride: int, boxes: np.ndarray) -> np.ndarray:
 def targets(shape: np.ndarray, boxes: np.ndarray):
     """Per map the classes `[count, cells]`, 0 for nothing, and the boxes `[count, cells, 4]`.
 
-    An object is in the cell of its centre, on the map that `on_map` says. A box is the centre's place
-    in the cell and the size, by the stride; the last number is 1 where there is an object.
+    An object is in the cell of its centre, on the map that `on_map` says. A box is the place of
+    the centre in the cell and the size, by the stride; the last number is 1 where an object is.
     """
     classes, places = [], []
     for stride in STRIDES:

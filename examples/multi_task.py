@@ -2,10 +2,10 @@
 
     python examples/multi_task.py
 
-One names the digit, and has few labels; one says whether it is odd; one says how an image was turned,
-for which labels cost nothing (Gidaris, Singh and Komodakis, "Unsupervised Representation Learning by
-Predicting Image Rotations", ICLR 2018). Each has its own images, head and loss. This is the hard
-parameter sharing of Caruana, "Multitask Learning", Machine Learning, 1997.
+One names the digit, and has few labels; one says whether it is odd; one says how an image was
+turned, for which labels cost nothing (Gidaris, Singh and Komodakis, "Unsupervised Representation
+Learning by Predicting Image Rotations", ICLR 2018). Each has its own images, head and loss. This is
+the hard parameter sharing of Caruana, "Multitask Learning", Machine Learning, 1997.
 """
 
 from __future__ import annotations

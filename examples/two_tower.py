@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
             towers["query"].export(folder, verbose=False)
         tower = tf.saved_model.load(folder)
         served = tower.serve(unseen["query"])
-    difference = np.abs(served - towers["query"].predict(unseen["query"], verbose=0)).max()
+    difference = np.abs(served - towers["query"](unseen["query"])).max()
     # Unit vectors: the products' errors, relative to them, as in plain.py.
     agree = bool(difference <= 2 * WORDS * 2.0**-24)
     print(
