@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test sanitize lint format bench clean
+.PHONY: help setup build demo test sanitize lint format docs bench clean
 
 help: ## Shows the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -39,6 +39,9 @@ format: setup ## Formats the sources.
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 	@$(VENV)/bin/clang-format -i $(CXX_SOURCES)
+
+docs: build ## Writes docs/api.md from the docstrings.
+	@$(PYTHON) tools/api_docs.py
 
 bench: build ## Times the op against plain reuse, concat and XLA; writes out/bench.json.
 	@$(PYTHON) -m bench

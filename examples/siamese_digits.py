@@ -7,7 +7,7 @@ once: that is all there is to using it.
     make demo        # or: python examples/siamese_digits.py --help
 
 The loss is the contrastive loss of Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning
-an Invariant Mapping", CVPR 2006. The images are scikit-learn's 8x8 digits, which come with it.
+an Invariant Mapping", CVPR 2006; `triplet_digits.py` does the same with triplets.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import numpy as np
+from digits import Digits, load, nearest_neighbour_accuracy
 from matplotlib import pyplot as plt
-from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
 from tqdm import tqdm
 
 import shared_dense as sd
@@ -52,6 +50,7 @@ def quiet():
 with quiet():  # a few lines that TensorFlow logs when imported heed no log level
     import keras
     import tensorflow as tf
+    from plain import allowed_difference
 
 MARGIN = 1.0  # images of different digits are pushed at least this far apart
 STEPS_PER_EPOCH, PAIRS_PER_STEP = 64, 64
@@ -85,23 +84,6 @@ def contrastive_loss(left, right, same):
 
 
 # --- The data ------------------------------------------------------------------------------------
-
-
-class Digits(NamedTuple):
-    """Images as rows of 64 pixels in [0, 1], and the digits they show."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def load(seed: int) -> tuple[Digits, Digits]:
-    """Training digits (70 %) and test digits (30 %)."""
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    train_x, test_x, train_y, test_y = train_test_split(
-        images, labels, test_size=0.3, stratify=labels, random_state=seed
-    )
-    return Digits(train_x, train_y), Digits(test_x, test_y)
 
 
 def draw_pairs(labels: np.ndarray, count: int, rng: np.random.Generator):
@@ -172,22 +154,10 @@ def accuracies(encoder: Encoder, train_set: Digits, test_set: Digits, seed: int)
     known, unknown = encoder(train_set.images).numpy(), encoder(test_set.images).numpy()
     left, right, same = draw_pairs(test_set.labels, 4000, np.random.default_rng(seed + 1))
     distance = np.linalg.norm(unknown[left] - unknown[right], axis=1)
-    nearest = KNeighborsClassifier(n_neighbors=1).fit(known, train_set.labels)
-    return np.mean((distance < MARGIN / 2) == same), nearest.score(unknown, test_set.labels)
-
-
-def allowed_difference(epochs: int) -> np.ndarray:
-    """How far the losses of two correct trainings may be apart, per epoch, relative to the first.
-
-    A product of K terms in float32 is off by at most about K u of its size, with u = 2^-24 and here
-    K <= 128 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, ch. 3). Every step makes
-    such errors anew, and where nothing jumps (see Encoder and train) and the loss falls steadily,
-    later steps do not make old errors larger: after T steps they add up to T K u at most. Mostly
-    they cancel, and the difference is thousands of times smaller. A wrong gradient, even of
-    one bias, shows in the first epochs, where the bound is tightest.
-    """
-    steps = STEPS_PER_EPOCH * np.arange(1, epochs + 1)
-    return steps * 128 * 2.0**-24
+    nearest = nearest_neighbour_accuracy(
+        Digits(known, train_set.labels), Digits(unknown, test_set.labels)
+    )
+    return np.mean((distance < MARGIN / 2) == same), nearest
 
 
 def draw(runs: dict[str, Trained], test_set: Digits, scores: dict, path: Path) -> None:
@@ -237,7 +207,7 @@ def report(runs: dict[str, Trained], scores: dict) -> bool:
         print(f"{epoch:>6} {x:>14.8f} {y:>14.8f} {abs(x - y):>11.1e}")
 
     difference = np.abs(a.losses - b.losses) / b.losses[0]  # NaN is no agreement
-    bound = allowed_difference(len(difference))
+    bound = allowed_difference(STEPS_PER_EPOCH * np.arange(1, len(difference) + 1), terms=128)
     agree = bool(np.all(difference <= bound))
     worst = int(np.argmax(difference / bound))
     print(

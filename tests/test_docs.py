@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import json
 import re
@@ -151,6 +152,16 @@ def _as_in_a_fresh_session(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
 def test_documents_are_true(file, _as_in_a_fresh_session):
     run(file.read_text(), str(file.relative_to(ROOT)))
+
+
+def test_the_reference_is_made_from_the_docstrings():
+    spec = importlib.util.spec_from_file_location("api_docs", ROOT / "tools" / "api_docs.py")
+    api_docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(api_docs)
+    page = api_docs.page()
+    assert api_docs.PAGE.read_text() == page, "docs/api.md is stale: make docs"
+    missing = [name for name in sd.__all__ if f"\n## {name}\n" not in page]
+    assert missing == ["__version__"]
 
 
 PRINTS = "```python\nprint('a', 1)\nprint('b')\n```\n"
