@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import shared_dense as sd
 from shared_dense import _core
@@ -63,7 +64,9 @@ def test_it_is_the_plan(shape, threads, monkeypatch):
         (([2, -1], 4, 3), r"rows\[1\] must be an integer >= 0, got -1"),
         (([2], 4.0, 3), "in_features must be an integer >= 0, got 4.0"),
         (([2], 4, None), "units must be an integer >= 0, got None"),
-        (([2], 4, 3, "int8"), "no kernels for dtype int8"),
+        (([2], 4, 3, "int8"), "dtype 'int8' has no kernels; those that have: float32"),
+        ((8, 4, 3), "rows is 8; pass a list"),
+        (([(8, 4)], 4, 3), "product of its leading axes"),
         (([2], 4, 3, "float32", False, 0), "threads must be an integer >= 1, got 0"),
     ],
 )
@@ -122,3 +125,11 @@ def test_numpy_sizes_are_refused_by_name():
 def test_the_module_refuses_no_threads():
     with pytest.raises(ValueError, match="threads must be at least 1"):
         _core.explain([32], 1024, 1024, threads=0)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, np.float64, np.dtype("float16")], ids=str)
+def test_dtypes_of_both_libraries_are_taken(dtype):
+    name = tf.as_dtype(dtype).name
+    assert sd.status().plan([8], 64, 64, dtype) == sd.status().plan(
+        [8], 64, 64, name.replace("half", "float16")
+    )

@@ -313,7 +313,8 @@ class SharedDense(FusedLayer, keras.layers.Dense):
         if set(own) != set(store.keys()):
             raise ValueError(
                 f"{self._title()}: the weights to load are {sorted(store.keys())}, but the layer "
-                f"has {sorted(own)}. Build it with the branches that it was saved with."
+                f"has {sorted(own)}. Build it with the branches that it was saved with; the "
+                "weights of a layer without branches are copied by layer.kernels[name].assign(...)."
             )
         for name, variable in own.items():
             variable.assign(store[name])

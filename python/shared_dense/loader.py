@@ -18,7 +18,7 @@ from shared_dense._version import __version__
 _PACKAGE = Path(__file__).resolve().parent
 _REBUILD = (
     "build it against the TensorFlow that runs: in a checkout of shared-dense, "
-    "pip install --force-reinstall --no-deps --no-build-isolation ."
+    "`pip install --force-reinstall --no-deps --no-build-isolation .`"
 )
 
 

@@ -6,9 +6,13 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from shared_dense import loader
 from shared_dense._version import __version__
+
+# The dtypes that have CPU kernels, and so a plan.
+PLANNED = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +31,10 @@ class Status:
         cuda: whether CUDA kernels were built.
         compiler: that built the op library.
         dtypes: that the op computes, per device.
-        last_path: what the latest call took: 'op', 'fallback', or 'keras' where a layer leaves the
-            computation to Keras's own code; "" before the first.
+        last_path: what the latest eager call or trace took: 'op', 'fallback', or 'keras' where a
+            layer leaves the computation to Keras's own code; "" before the first. A compiled `fit`,
+            `predict` or `tf.function` keeps the path of its trace, and running it changes nothing
+            here.
         last_reason: why.
     """
 
@@ -56,7 +62,7 @@ class Status:
         rows: Sequence[int],
         in_features: int,
         units: int,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         transpose_kernel: bool = False,
         threads: int | None = None,
     ) -> str:
@@ -65,10 +71,11 @@ class Status:
         SHARED_DENSE_VERBOSE=1 prints the same for every new shape as it is computed.
 
         Args:
-            rows: of each input, its leading axes flattened.
+            rows: of each input, the product of its leading axes: `[8, 15]` for inputs of shapes
+                `[8, in_features]` and `[3, 5, in_features]`.
             in_features: width of the inputs.
             units: width of the outputs.
-            dtype: 'float32', 'float64', 'bfloat16' or 'float16'.
+            dtype: 'float32', 'float64', 'bfloat16' or 'float16', or TensorFlow's or NumPy's.
             transpose_kernel: whether the kernel is stored `[units, in_features]`.
             threads: TensorFlow's intra-op threads; None: as many as it would take.
 
@@ -79,10 +86,20 @@ class Status:
         module = loader.core()
         if module is None:
             raise ValueError(f"there is no plan without the extension: {self.reason}")
+        if not isinstance(rows, Sequence):
+            raise ValueError(
+                f"rows is {rows!r}; pass a list, the number of rows of each input, such as [8, 15]"
+            )
+        dtype = getattr(dtype, "name", None) or getattr(dtype, "__name__", dtype)
+        if dtype not in PLANNED:
+            raise ValueError(
+                f"dtype {dtype!r} has no kernels; those that have: {', '.join(PLANNED)}"
+            )
         sizes = {f"rows[{i}]": size for i, size in enumerate(rows)}
         for name, size in {**sizes, "in_features": in_features, "units": units}.items():
             if not isinstance(size, int) or size < 0:
-                raise ValueError(f"{name} must be an integer >= 0, got {size!r}")
+                hint = "; of an input, the product of its leading axes" if name in sizes else ""
+                raise ValueError(f"{name} must be an integer >= 0, got {size!r}{hint}")
         if not sizes:
             raise ValueError("rows is empty; pass the number of rows of each input, such as [8, 8]")
         if threads is None:
