@@ -175,7 +175,6 @@ __global__ void __launch_bounds__(Tile::kThreads)
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads)
     sum_kernel(const __grid_constant__ SumProblem<typename Tile::Storage> problem) {
-  using S = typename Tile::Storage;
   using Sum = typename Tile::Sum;
   unsigned char* const memory = shared_memory();
   const int tiles = problem.order.row_tiles * problem.order.column_tiles;

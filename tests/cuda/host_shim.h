@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "core/types.h"
+#include "numbers.h"
 
 #define __device__
 #define __global__
@@ -166,17 +167,6 @@ struct Device {
   }
 };
 
-inline float from_bits(std::uint32_t bits) {
-  float v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-inline std::uint32_t to_bits(float v) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &v, sizeof bits);
-  return bits;
-}
-
 }  // namespace host_device
 
 namespace shared_dense::cuda {
@@ -261,34 +251,10 @@ inline void load_matrices_transposed(std::uint32_t (&r)[4], const void* row) {
   load_four<true>(r, row);
 }
 
-inline float widen(BFloat16 v) { return host_device::from_bits(std::uint32_t{v.bits} << 16); }
-inline void narrow(float v, BFloat16* to) {
-  const std::uint32_t bits = host_device::to_bits(v);
-  to->bits = std::isnan(v) ? 0x7fff : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-}
-inline float widen(Half v) {
-  const int exponent = v.bits >> 10 & 31, fraction = v.bits & 1023;
-  const float size = exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
-                     : exponent == 0
-                         ? std::ldexp(static_cast<float>(fraction), -24)
-                         : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-  return std::copysign(size, (v.bits & 0x8000) != 0 ? -1.0f : 1.0f);
-}
-inline void narrow(float v, Half* to) {
-  const std::uint16_t sign = std::signbit(v) ? 0x8000 : 0;
-  const float size = std::fabs(v);
-  if (!(size < 65520)) {
-    to->bits = std::isnan(v) ? 0x7fff : sign | 0x7c00;
-    return;
-  }
-  int exponent = 0;
-  std::frexp(size, &exponent);
-  const int unit = std::max(exponent - 11, -24);  // of the last place
-  const auto units = static_cast<std::uint32_t>(std::nearbyint(std::ldexp(size, -unit)));
-  // A carry into the next power of two arrives in the exponent by itself.
-  to->bits =
-      sign | static_cast<std::uint16_t>(units + (static_cast<std::uint32_t>(unit + 24) << 10));
-}
+inline float widen(BFloat16 v) { return host_numbers::widen(v); }
+inline float widen(Half v) { return host_numbers::widen(v); }
+inline void narrow(float v, BFloat16* to) { host_numbers::narrow(v, to); }
+inline void narrow(float v, Half* to) { host_numbers::narrow(v, to); }
 
 template <class S>
 void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
