@@ -83,9 +83,11 @@ const char* run_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* strea
 template <class S>
 const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream) {
   const Index column_blocks = ceil_div(problem.units, kElementThreads);
-  const char* const error =
-      launch(&bias_parts_kernel<S>, chunks * column_blocks, kElementThreads, 0, stream, problem);
-  if (error != nullptr) return error;
+  if (chunks > 0) {
+    const char* const error = launch(&bias_parts_kernel<S>, chunks * column_blocks,
+                                     kElementThreads, 0, stream, problem);
+    if (error != nullptr) return error;
+  }
   return launch(&bias_kernel<S>, problem.count * column_blocks, kElementThreads, 0, stream,
                 problem);
 }

@@ -39,6 +39,10 @@ inline void narrow(float v, Half* to) {
     to->bits = std::isnan(v) ? 0x7fff : sign | 0x7c00;
     return;
   }
+  if (size == 0) {
+    to->bits = sign;
+    return;
+  }
   int exponent = 0;
   std::frexp(size, &exponent);
   const int unit = std::max(exponent - 11, -24);  // of the last place

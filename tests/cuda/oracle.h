@@ -22,13 +22,13 @@ constexpr double kSumRoundoff = 0x1p-23;
 template <>
 constexpr double kSumRoundoff<double> = 0x1p-53;
 
-// Of one rounding to the storage type.
+// Of one rounding to the storage type: 2^-p with p bits of significand.
 template <class S>
 constexpr double kRoundoff = 0x1p-24;
 template <>
 constexpr double kRoundoff<double> = 0x1p-53;
 template <>
-constexpr double kRoundoff<shared_dense::BFloat16> = 0x1p-9;
+constexpr double kRoundoff<shared_dense::BFloat16> = 0x1p-8;
 template <>
 constexpr double kRoundoff<shared_dense::Half> = 0x1p-11;
 
