@@ -84,8 +84,8 @@ template <class S>
 const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream) {
   const Index column_blocks = ceil_div(problem.units, kElementThreads);
   if (chunks > 0) {
-    const char* const error = launch(&bias_parts_kernel<S>, chunks * column_blocks,
-                                     kElementThreads, 0, stream, problem);
+    const char* const error =
+        launch(&bias_parts_kernel<S>, chunks * column_blocks, kElementThreads, 0, stream, problem);
     if (error != nullptr) return error;
   }
   return launch(&bias_kernel<S>, problem.count * column_blocks, kElementThreads, 0, stream,

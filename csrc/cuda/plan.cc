@@ -28,19 +28,18 @@ Index tiles(TileKind tile, Index rows, Index columns) {
 
 }  // namespace
 
-RowsPlan plan_rows(Index rows, Index columns) {
+RowsPlan plan_rows(Index rows, Index columns, bool has_large) {
   TileKind tile = TileKind::kStream;
   if (rows > kFewRows) {
-    for (const TileKind kind : {TileKind::kMedium, TileKind::kLarge}) {
-      if (tiles(kind, rows, columns) >= kBusy) tile = kind;
-    }
+    if (tiles(TileKind::kMedium, rows, columns) >= kBusy) tile = TileKind::kMedium;
+    if (has_large && tiles(TileKind::kLarge, rows, columns) >= kBusy) tile = TileKind::kLarge;
   }
   return {tile, order_of(tile, rows, columns)};
 }
 
-SumPlan plan_sum(Index m, Index n, Index rows) {
+SumPlan plan_sum(Index m, Index n, Index rows, bool has_large) {
   const TileKind tile =
-      tiles(TileKind::kLarge, m, n) >= kBusy ? TileKind::kLarge : TileKind::kMedium;
+      has_large && tiles(TileKind::kLarge, m, n) >= kBusy ? TileKind::kLarge : TileKind::kMedium;
   // Two blocks a multiprocessor at most: partial sums then take a few MB.
   const Index wanted = std::max<Index>(1, 2 * kBusy / std::max<Index>(1, tiles(tile, m, n)));
   const Index chunks = std::max<Index>(1, ceil_div(rows, kRowChunk));

@@ -57,8 +57,12 @@ struct SumPlan {
   Index chunk;
 };
 
-RowsPlan plan_rows(Index rows, Index columns);
-SumPlan plan_sum(Index m, Index n, Index rows);
+// A large tile of doubles is more than the shared memory of some devices.
+template <class S>
+inline constexpr bool kHasLarge = sizeof(S) < 8;
+
+RowsPlan plan_rows(Index rows, Index columns, bool has_large);
+SumPlan plan_sum(Index m, Index n, Index rows, bool has_large);
 
 // Whether a product's tiles can be counted: a grid holds 2^31 - 1 blocks.
 bool fits_a_grid(Index rows, Index columns);

@@ -1,5 +1,3 @@
-#include <type_traits>
-
 #include "cuda/product.h"
 #include "cuda/simt_tile.h"
 

@@ -1,5 +1,3 @@
-#include <type_traits>
-
 #include "cuda/mma_tile.h"
 #include "cuda/product.h"
 

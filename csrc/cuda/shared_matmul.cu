@@ -27,7 +27,7 @@ const char* rows_product(const Context& context, const std::vector<RowsSegment<S
   problem.depth = depth;
   problem.columns = columns;
   if (!fits_a_grid(problem.rows, columns)) return kTooLarge;
-  const RowsPlan plan = plan_rows(problem.rows, columns);
+  const RowsPlan plan = plan_rows(problem.rows, columns, kHasLarge<S>);
   problem.order = plan.order;
   problem.b_by_vectors = by_vectors(b, b_by_depth ? depth : columns);
   problem.a_by_vectors = problem.c_by_vectors = true;
@@ -50,7 +50,7 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
   if (!fits_a_grid(m, n)) return kTooLarge;
   SumProblem<S> problem;
   problem.depth = segments.empty() ? 0 : segments.back().end;
-  const SumPlan plan = plan_sum(m, n, problem.depth);
+  const SumPlan plan = plan_sum(m, n, problem.depth, kHasLarge<S>);
   problem.rows = m;
   problem.columns = n;
   problem.chunk = plan.chunk;
