@@ -110,7 +110,7 @@ __device__ void store(S* to, const Pack<Accumulator<S>, kFinished>& v, Index cou
 #pragma unroll
   for (int e = 0; e < kFinished; ++e) narrow(v.item[e], &narrowed.item[e]);
   if (by_vectors) {
-    *reinterpret_cast<Pack<S, kFinished>*>(to) = narrowed;
+    store_whole(to, narrowed);
     return;
   }
 #pragma unroll

@@ -88,6 +88,26 @@ __device__ inline void narrow(float v, Half* to) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to->bits) : "f"(v));
 }
 
+// A structure in vectors to global memory. Assigned, it would move item by item
+// where a branch beside this one stores single items.
+template <class P>
+__device__ inline void store_whole(void* to, const P& pack) {
+  std::uint32_t word[sizeof pack / 4];
+  memcpy(word, &pack, sizeof pack);
+  auto* const words = static_cast<std::uint32_t*>(to);
+  if constexpr (sizeof pack == 8) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(words), "r"(word[0]), "r"(word[1])
+                 : "memory");
+  } else {
+#pragma unroll
+    for (std::size_t i = 0; i < sizeof pack / 4; i += 4) {
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(words + i), "r"(word[i]),
+                   "r"(word[i + 1]), "r"(word[i + 2]), "r"(word[i + 3])
+                   : "memory");
+    }
+  }
+}
+
 // Starts kernel(argument) on `blocks` blocks; nullptr, or what went wrong.
 template <class Argument>
 const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::size_t shared_bytes,

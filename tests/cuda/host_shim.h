@@ -189,9 +189,9 @@ inline void __syncthreads() {
   device.meet(&device.block, device.count, [] {});
 }
 
-inline void check_aligned(const void* p) {
-  if (reinterpret_cast<std::uintptr_t>(p) % 16 != 0) {
-    host_device::Device::fail("16 bytes are moved to or from an address between");
+inline void check_aligned(const void* p, std::size_t to = 16) {
+  if (reinterpret_cast<std::uintptr_t>(p) % to != 0) {
+    host_device::Device::fail("a vector is moved to or from an address that is not its own");
   }
 }
 
@@ -286,6 +286,11 @@ void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, 
   });
 }
 
+template <class P>
+void store_whole(void* to, const P& pack) {
+  check_aligned(to, std::min<std::size_t>(16, sizeof pack));
+  std::memcpy(to, &pack, sizeof pack);
+}
 template <class Argument>
 const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::size_t shared_bytes,
                    CUstream_st*, const Argument& argument) {
