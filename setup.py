@@ -55,7 +55,8 @@ class CMakeBuild(build_ext):
             ["cmake", "-S", str(ROOT), "-B", str(build), *generator]
             + [f"-DPython3_EXECUTABLE={sys.executable}", f"-DSHARED_DENSE_VERSION={version}"]
             # In place is where one develops; what is shipped need not carry them.
-            + [f"-DSHARED_DENSE_TEST_ISAS={'ON' if self.inplace else 'OFF'}"],
+            + [f"-DSHARED_DENSE_TEST_ISAS={'ON' if self.inplace else 'OFF'}"]
+            + [f"-DSHARED_DENSE_CUDA={os.environ.get('SHARED_DENSE_CUDA', 'auto')}"],
             ["cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1)],
             ["cmake", "--install", str(build), "--prefix", str(base / "shared_dense"), "--strip"],
         ):

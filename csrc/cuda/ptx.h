@@ -130,6 +130,11 @@ inline const char* upload(void* to, const void* from, std::size_t bytes, CUstrea
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
+inline const char* clear(void* p, std::size_t bytes, CUstream_st* stream) {
+  const cudaError_t error = cudaMemsetAsync(p, 0, bytes, stream);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
 }  // namespace shared_dense::cuda
 
 #else

@@ -220,6 +220,10 @@ const char* backward(const Context& context, const Kernel<S>& kernel,
   return sum_columns(context, units, segments, dz);
 }
 
+const char* zero(const Context& context, void* p, std::size_t bytes) {
+  return clear(p, bytes, context.stream);
+}
+
 #define SHARED_DENSE_INSTANTIATE(S)                                    \
   template const char* forward(const Context&, const Kernel<S>&,       \
                                const std::vector<ForwardSegment<S>>&); \

@@ -11,6 +11,7 @@
 //  - dW and db are sums in an order that depends on sizes only. No atomics.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "core/shared_matmul.h"
@@ -33,5 +34,8 @@ template <class S>
 template <class S>
 [[nodiscard]] const char* backward(const Context& context, const Kernel<S>& kernel,
                                    const std::vector<BackwardSegment<S>>& segments, S* dkernel);
+
+// Fills device memory with zeros.
+[[nodiscard]] const char* zero(const Context& context, void* p, std::size_t bytes);
 
 }  // namespace shared_dense::cuda

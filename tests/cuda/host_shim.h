@@ -320,4 +320,9 @@ inline const char* upload(void* to, const void* from, std::size_t bytes, CUstrea
   return nullptr;
 }
 
+inline const char* clear(void* p, std::size_t bytes, CUstream_st*) {
+  std::memset(p, 0, bytes);
+  return nullptr;
+}
+
 }  // namespace shared_dense::cuda
