@@ -1,4 +1,4 @@
-# The products on CUDA devices: objects that nvcc makes, in the op library.
+# The products on CUDA devices: objects that nvcc makes.
 # nvcc is run directly: the toolkit of pip is not one that CMake's CUDA language
 # finds whole. Sets shared_dense_cuda (the target exists) and its reason if not.
 set(SHARED_DENSE_CUDA "auto" CACHE STRING
@@ -80,6 +80,6 @@ target_compile_options(shared_dense_cuda PRIVATE -Wall -Wextra -fvisibility=hidd
 # library loads where there is none. culibos is a part of cudart from 13.2 on.
 get_filename_component(cudart_folder "${cudart}" DIRECTORY)
 file(GLOB culibos "${cudart_folder}/libculibos.a")
-target_link_libraries(shared_dense_cuda PUBLIC "${cudart}" ${culibos} ${CMAKE_DL_LIBS} rt
-  Threads::Threads)
+set(shared_dense_cudart "${cudart}" ${culibos} ${CMAKE_DL_LIBS} rt Threads::Threads)
+target_link_libraries(shared_dense_cuda PUBLIC ${shared_dense_cudart})
 set(shared_dense_cuda TRUE)
