@@ -5,6 +5,7 @@ ptxas says whether registers spill; the machine code whether the instructions me
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -121,3 +122,15 @@ print("well")
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout == "well\n", done.stderr[-2000:]
+
+
+def test_the_check_for_gpu_machines_builds(tmp_path):
+    """tests/cuda/run.sh; without a driver the program says so and fails, and checks nothing."""
+    environment = os.environ | {"SHARED_DENSE_NVCC": tool("nvcc")}
+    script = ["bash", ROOT / "tests/cuda/run.sh", "--build", tmp_path]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if not Path("/dev/nvidia0").exists():
+        ran = subprocess.run([tmp_path / "check"], capture_output=True, text=True)
+        assert ran.returncode == 1
+        assert "CUDA: " in ran.stderr
