@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
-CXX_SOURCES := $(shell git ls-files '*.cc' '*.h' '*.inc' 2>/dev/null)
+CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
 .PHONY: help setup build demo test sanitize lint format docs bench clean
 

@@ -47,7 +47,7 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve() / "cmake"
         version = self.distribution.get_version()
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        for old in (base / "shared_dense").glob("_ops_tf*.so"):
+        for old in (base / "shared_dense").glob("_[og]*_tf*.so"):
             old.unlink()  # of another TensorFlow: the build info below will not speak of it
         # An isolated build leaves behind paths of an environment that is gone by the next.
         (build / "CMakeCache.txt").unlink(missing_ok=True)
@@ -55,7 +55,8 @@ class CMakeBuild(build_ext):
             ["cmake", "-S", str(ROOT), "-B", str(build), *generator]
             + [f"-DPython3_EXECUTABLE={sys.executable}", f"-DSHARED_DENSE_VERSION={version}"]
             # In place is where one develops; what is shipped need not carry them.
-            + [f"-DSHARED_DENSE_TEST_ISAS={'ON' if self.inplace else 'OFF'}"],
+            + [f"-DSHARED_DENSE_TEST_ISAS={'ON' if self.inplace else 'OFF'}"]
+            + [f"-DSHARED_DENSE_CUDA={os.environ.get('SHARED_DENSE_CUDA', 'auto')}"],
             ["cmake", "--build", str(build), "--parallel", str(os.cpu_count() or 1)],
             ["cmake", "--install", str(build), "--prefix", str(base / "shared_dense"), "--strip"],
         ):

@@ -81,6 +81,42 @@ def disabled() -> bool:
     return os.environ.get("SHARED_DENSE_DISABLE", "0") not in ("", "0")
 
 
+def _gpu_wanted() -> bool:
+    return os.environ.get("SHARED_DENSE_GPU", "0") not in ("", "0")
+
+
+@functools.cache
+def load_gpu() -> str:
+    """Loads the GPU kernels of the op where SHARED_DENSE_GPU asks for them.
+
+    They have never run on a GPU, so nobody gets them unasked. Call after `load`.
+
+    Returns:
+        Why calls on a GPU do not take them; "" when they do.
+    """
+    if not build_info().get("cuda"):
+        return "none were built"
+    if not _gpu_wanted():
+        return (
+            "those built for CUDA have never been run on a GPU, so they are taken only where "
+            "SHARED_DENSE_GPU=1 is set"
+        )
+    import tensorflow as tf
+
+    for gpu in tf.config.get_visible_devices("GPU"):
+        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability")
+        if capability is not None and capability < (8, 0):
+            return f"{gpu.name} has compute capability {capability}, and (8, 0) is needed"
+    path = _PACKAGE / f"_gpu_tf{minor(tf.__version__)}.so"
+    try:
+        if not _whole(path):
+            raise OSError("the file is cut short")
+        tf.load_op_library(str(path))
+    except (tf.errors.NotFoundError, OSError) as error:
+        return f"{path.name} did not load ({error}); {_REBUILD}"
+    return ""
+
+
 def _no(reason: str) -> Library:
     return Library(None, reason)
 

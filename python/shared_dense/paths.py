@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from shared_dense import loader
 
-# Kernels the op library registers, by device.
-OP_DTYPES = {"CPU": ("float32", "float64", "bfloat16", "float16"), "GPU": ()}
+_DTYPES = ("float32", "float64", "bfloat16", "float16")
+# Kernels there are, by device; those on a GPU only where `loader.load_gpu` has loaded them.
+OP_DTYPES = {"CPU": _DTYPES, "GPU": _DTYPES}
 
 
 class Path(NamedTuple):
@@ -75,11 +76,12 @@ def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     if not library.available:
         return Path("fallback", library.reason), True
     device = _device(tensors)
+    if device == "GPU" and loader.load_gpu():
+        return Path("fallback", f"the op has no kernel on GPU: {loader.load_gpu()}"), True
     if dtype not in OP_DTYPES[device]:
-        kernels = ", ".join(OP_DTYPES[device]) or "no dtype"
         reason = (
-            f"the op has no {dtype} kernel on {device} ({kernels} only); use one of those where "
-            "speed matters"
+            f"the op has no {dtype} kernel on {device} ({', '.join(OP_DTYPES[device])} only); use "
+            "one of those where speed matters"
         )
         return Path("fallback", reason), True
     return Path("op", f"{dtype} on {device}"), False

@@ -28,7 +28,8 @@ class Status:
         tensorflow_running: the TensorFlow of this process; "" when it does not import.
         isa: the instruction set that the CPU kernels use; "" when there are none.
         isas: those built in, best first.
-        cuda: whether CUDA kernels were built.
+        cuda: whether CUDA kernels were built. They have never been run on a GPU.
+        gpu: why calls on a GPU do not take them; "" when they do.
         compiler: that built the op library.
         dtypes: that the op computes, per device.
         last_path: what the latest eager call or trace took: 'op', 'fallback', or 'keras' where a
@@ -47,6 +48,7 @@ class Status:
     isa: str
     isas: tuple[str, ...]
     cuda: bool
+    gpu: str
     compiler: str
     dtypes: dict[str, tuple[str, ...]]
     last_path: str
@@ -137,6 +139,7 @@ def status() -> Status:
     info = loader.build_info()
     available, reason, running, isa, last = False, "", "", "", None
     dtypes: dict[str, tuple[str, ...]] = {}
+    gpu = "the op is not available"
     try:
         import tensorflow as tf
 
@@ -148,6 +151,9 @@ def status() -> Status:
         available, reason = library.available, library.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
+            gpu = loader.load_gpu()
+            if gpu:
+                dtypes["GPU"] = ()
         if loader.disabled():
             available, reason = False, "SHARED_DENSE_DISABLE is set; unset it to use the op"
     except ImportError as error:
@@ -170,6 +176,7 @@ def status() -> Status:
         isa=isa,
         isas=tuple(info.get("isas") or ()),
         cuda=bool(info.get("cuda", False)),
+        gpu=gpu,
         compiler=info.get("compiler") or "",
         dtypes=dtypes,
         last_path=last.name if last else "",

@@ -1,0 +1,111 @@
+#include "cuda/activation.h"
+#include "cuda/elementwise.h"
+
+namespace shared_dense::cuda {
+namespace {
+
+template <class S>
+__global__ void __launch_bounds__(kElementThreads)
+    dz_kernel(const __grid_constant__ DzProblem<S> problem) {
+  using T = Accumulator<S>;
+  const int at = problem.segments.find(blockIdx.x);
+  const DzSegment<S> segment = problem.segments[at];
+  const Index first = (blockIdx.x - problem.segments.start(at)) * kElementsPerBlock + threadIdx.x;
+#pragma unroll
+  for (int e = 0; e < kElementsPerBlock; e += kElementThreads) {
+    const Index i = first + e;
+    if (i >= segment.count) return;
+    const T dz = chain<T>(segment.activation, widen(segment.dy[i]), widen(segment.saved[i]));
+    narrow(dz, segment.dz + i);
+  }
+}
+
+// Sums of one chunk of rows; a thread has a column.
+template <class S>
+__global__ void __launch_bounds__(kElementThreads)
+    bias_parts_kernel(const __grid_constant__ BiasProblem<S> problem) {
+  const Index column_blocks = ceil_div(problem.units, kElementThreads);
+  const Index column = blockIdx.x % column_blocks * kElementThreads + threadIdx.x;
+  if (column >= problem.units) return;
+  const Index chunk = blockIdx.x / column_blocks;
+  int at = 0;
+  while (problem.sums[at].end <= chunk) ++at;
+  int segment = at == 0 ? 0 : problem.sums[at - 1].segments;
+  const Index own_chunk = chunk - (at == 0 ? 0 : problem.sums[at - 1].end);
+  const int last = problem.sums[at].segments;
+  Index row = own_chunk * kRowChunk, start = 0;
+  const Index end = row + kRowChunk;
+  Accumulator<S> sum = 0;
+  for (; segment < last && row < end; ++segment) {
+    const BiasSegment<S> from = problem.segments[segment];
+    const Index stop = from.end < end ? from.end : end;
+    for (; row < stop; ++row) sum += widen(from.dz[(row - start) * problem.units + column]);
+    start = from.end;
+  }
+  problem.parts[chunk * problem.units + column] = sum;
+}
+
+// The chunks of each bias gradient, in order.
+template <class S>
+__global__ void __launch_bounds__(kElementThreads)
+    bias_kernel(const __grid_constant__ BiasProblem<S> problem) {
+  const Index column_blocks = ceil_div(problem.units, kElementThreads);
+  const Index column = blockIdx.x % column_blocks * kElementThreads + threadIdx.x;
+  if (column >= problem.units) return;
+  const int at = blockIdx.x / column_blocks;
+  Accumulator<S> sum = 0;
+  for (Index chunk = at == 0 ? 0 : problem.sums[at - 1].end; chunk < problem.sums[at].end;
+       ++chunk) {
+    sum += problem.parts[chunk * problem.units + column];
+  }
+  narrow(sum, problem.sums[at].sum + column);
+}
+
+template <class S>
+__global__ void __launch_bounds__(kElementThreads)
+    parts_kernel(const __grid_constant__ PartsProblem<S> problem) {
+  const Index i = Index{blockIdx.x} * kElementThreads + threadIdx.x;
+  if (i >= problem.count) return;
+  Accumulator<S> sum = 0;
+  for (int split = 0; split < problem.splits; ++split) {
+    sum += problem.parts[split * problem.count + i];
+  }
+  narrow(sum, problem.sum + i);
+}
+
+}  // namespace
+
+template <class S>
+const char* run_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream) {
+  return launch(&dz_kernel<S>, blocks, kElementThreads, 0, stream, problem);
+}
+
+template <class S>
+const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream) {
+  const Index column_blocks = ceil_div(problem.units, kElementThreads);
+  if (chunks > 0) {
+    const char* const error =
+        launch(&bias_parts_kernel<S>, chunks * column_blocks, kElementThreads, 0, stream, problem);
+    if (error != nullptr) return error;
+  }
+  return launch(&bias_kernel<S>, problem.count * column_blocks, kElementThreads, 0, stream,
+                problem);
+}
+
+template <class S>
+const char* run_parts(const PartsProblem<S>& problem, CUstream_st* stream) {
+  return launch(&parts_kernel<S>, ceil_div(problem.count, kElementThreads), kElementThreads, 0,
+                stream, problem);
+}
+
+#define SHARED_DENSE_INSTANTIATE(S)                                                 \
+  template const char* run_dz(const DzProblem<S>&, Index blocks, CUstream_st*);     \
+  template const char* run_bias(const BiasProblem<S>&, Index chunks, CUstream_st*); \
+  template const char* run_parts(const PartsProblem<S>&, CUstream_st*);
+SHARED_DENSE_INSTANTIATE(float)
+SHARED_DENSE_INSTANTIATE(double)
+SHARED_DENSE_INSTANTIATE(BFloat16)
+SHARED_DENSE_INSTANTIATE(Half)
+#undef SHARED_DENSE_INSTANTIATE
+
+}  // namespace shared_dense::cuda

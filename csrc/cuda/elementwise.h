@@ -1,0 +1,67 @@
+// What backward does around the products: dZ, bias gradients, partial sums.
+#pragma once
+
+#include "cuda/table.h"
+
+namespace shared_dense::cuda {
+
+// dZ = dY * f'(.) of one segment: `count` items in blocks up to `end`.
+template <class S>
+struct DzSegment {
+  Index end, count;
+  const S* dy;
+  const S* saved;
+  S* dz;
+  Activation activation;
+};
+
+// Rows of dZ that one bias gradient sums: its own stacked rows up to `end`.
+template <class S>
+struct BiasSegment {
+  Index end;
+  const S* dz;
+};
+
+// One bias gradient: segments from where the one before ended to `segments`,
+// chunks of kRowChunk of its rows likewise to `end`.
+template <class S>
+struct BiasSum {
+  Index end;
+  int segments;
+  S* sum;
+};
+
+template <class S>
+struct DzProblem {
+  Table<DzSegment<S>> segments;
+};
+
+template <class S>
+struct BiasProblem {
+  const BiasSegment<S>* segments;  // device memory
+  const BiasSum<S>* sums;          // device memory
+  int count;                       // of sums
+  Index units;
+  Accumulator<S>* parts;  // [chunks, units]
+};
+
+template <class S>
+struct PartsProblem {
+  const Accumulator<S>* parts;  // [splits, count]
+  S* sum;
+  Index count;
+  int splits;
+};
+
+constexpr int kElementThreads = 256;
+constexpr int kElementsPerBlock = 4 * kElementThreads;
+
+// Each starts its kernels; nullptr, or what went wrong.
+template <class S>
+const char* run_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream);
+template <class S>
+const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream);
+template <class S>
+const char* run_parts(const PartsProblem<S>& problem, CUstream_st* stream);
+
+}  // namespace shared_dense::cuda

@@ -1,0 +1,238 @@
+#include <algorithm>
+#include <vector>
+
+#include "cuda/elementwise.h"
+#include "cuda/plan.h"
+#include "cuda/product.h"
+#include "cuda/shared_matmul.h"
+
+namespace shared_dense::cuda {
+namespace {
+
+constexpr const char* kTooLarge = "more tiles than a grid of blocks can have";
+
+// Whether rows of `length` items from `p` on can be moved in vectors of `bytes`.
+template <class S>
+bool by_vectors(const S* p, Index length, Index bytes = 16) {
+  return aligned(p, bytes) && length * static_cast<Index>(sizeof(S)) % bytes == 0;
+}
+
+template <class S>
+const char* rows_product(const Context& context, const std::vector<RowsSegment<S>>& segments,
+                         const S* b, bool b_by_depth, Index depth, Index columns) {
+  if (segments.empty() || columns == 0) return nullptr;
+  RowsProblem<S> problem;
+  problem.b = b;
+  problem.rows = segments.back().end;
+  problem.depth = depth;
+  problem.columns = columns;
+  if (!fits_a_grid(problem.rows, columns)) return kTooLarge;
+  const RowsPlan plan = plan_rows(problem.rows, columns, kHasLarge<S>);
+  problem.order = plan.order;
+  problem.b_by_vectors = by_vectors(b, b_by_depth ? depth : columns);
+  problem.a_by_vectors = problem.c_by_vectors = true;
+  // The vectors that a thread stores: kFinished items.
+  const Index stored = std::min<Index>(16, kFinished * sizeof(S));
+  for (const RowsSegment<S>& s : segments) {
+    problem.a_by_vectors &= by_vectors(s.in, depth);
+    problem.c_by_vectors &= columns % kFinished == 0 && aligned(s.out, stored) &&
+                            (s.kept == nullptr || aligned(s.kept, stored));
+  }
+  const char* const error = fill(&problem.segments, segments, context.scratch, context.stream);
+  if (error != nullptr) return error;
+  return run_rows(problem, b_by_depth, plan.tile, context.stream);
+}
+
+template <class S>
+const char* sum_product(const Context& context, const std::vector<PairSegment<S>>& segments,
+                        Index m, Index n, S* c) {
+  if (m == 0 || n == 0) return nullptr;
+  if (!fits_a_grid(m, n)) return kTooLarge;
+  SumProblem<S> problem;
+  problem.depth = segments.empty() ? 0 : segments.back().end;
+  const SumPlan plan = plan_sum(m, n, problem.depth, kHasLarge<S>);
+  problem.rows = m;
+  problem.columns = n;
+  problem.chunk = plan.chunk;
+  problem.order = plan.order;
+  problem.c = c;
+  problem.parts = nullptr;
+  if (plan.splits > 1) {
+    problem.parts = static_cast<Accumulator<S>*>(
+        context.scratch->allocate(plan.splits * m * n * sizeof(Accumulator<S>)));
+    if (problem.parts == nullptr) return kNoMemory;
+  }
+  problem.a_by_vectors = problem.b_by_vectors = true;
+  for (const PairSegment<S>& s : segments) {
+    problem.a_by_vectors &= by_vectors(s.a, m);
+    problem.b_by_vectors &= by_vectors(s.b, n);
+  }
+  // Scratch is aligned; c need not be.
+  problem.c_by_vectors =
+      n % kFinished == 0 &&
+      (plan.splits > 1 || aligned(c, std::min<Index>(16, kFinished * sizeof(S))));
+  const char* error = fill(&problem.segments, segments, context.scratch, context.stream);
+  if (error != nullptr) return error;
+  error = run_sum(problem, plan.splits, plan.tile, context.stream);
+  if (error != nullptr || plan.splits == 1) return error;
+  return run_parts(PartsProblem<S>{problem.parts, c, m * n, plan.splits}, context.stream);
+}
+
+// dZ of each segment, in its storage type: dY itself where the segment is linear.
+template <class S>
+const char* form_dz(const Context& context, Index units,
+                    const std::vector<BackwardSegment<S>>& segments, std::vector<const S*>* dz) {
+  // Each starts aligned, as rows_product likes its rows.
+  constexpr Index kItems = 16 / sizeof(S);
+  const auto padded = [&](const BackwardSegment<S>& s) {
+    return ceil_div(s.rows * units, kItems) * kItems;
+  };
+  Index items = 0;
+  for (const BackwardSegment<S>& s : segments) {
+    if (s.activation != Activation::kLinear) items += padded(s);
+  }
+  S* memory = nullptr;
+  if (items > 0) {
+    memory = static_cast<S*>(context.scratch->allocate(items * sizeof(S)));
+    if (memory == nullptr) return kNoMemory;
+  }
+  std::vector<DzSegment<S>> formed;
+  Index blocks = 0;
+  for (const BackwardSegment<S>& s : segments) {
+    if (s.activation == Activation::kLinear) {
+      dz->push_back(s.dy);
+      continue;
+    }
+    dz->push_back(memory);
+    blocks += ceil_div(s.rows * units, kElementsPerBlock);
+    formed.push_back({blocks, s.rows * units, s.dy, s.saved, memory, s.activation});
+    memory += padded(s);
+  }
+  if (blocks == 0) return nullptr;
+  DzProblem<S> problem;
+  const char* const error = fill(&problem.segments, formed, context.scratch, context.stream);
+  return error != nullptr ? error : run_dz(problem, blocks, context.stream);
+}
+
+template <class Entry>
+const char* to_device(const Context& context, const std::vector<Entry>& entries,
+                      const Entry** device) {
+  const std::size_t bytes = std::max<std::size_t>(1, entries.size()) * sizeof(Entry);
+  void* const memory = context.scratch->allocate(bytes);
+  if (memory == nullptr) return kNoMemory;
+  *device = static_cast<const Entry*>(memory);
+  return entries.empty()
+             ? nullptr
+             : upload(memory, entries.data(), entries.size() * sizeof(Entry), context.stream);
+}
+
+template <class S>
+const char* sum_columns(const Context& context, Index units,
+                        const std::vector<BackwardSegment<S>>& segments,
+                        const std::vector<const S*>& dz) {
+  if (units == 0) return nullptr;
+  std::vector<S*> gradients;
+  for (const BackwardSegment<S>& s : segments) {
+    if (s.dbias == nullptr) continue;
+    if (std::find(gradients.begin(), gradients.end(), s.dbias) == gradients.end()) {
+      gradients.push_back(s.dbias);
+    }
+  }
+  if (gradients.empty()) return nullptr;
+  std::vector<BiasSegment<S>> stacked;
+  std::vector<BiasSum<S>> sums;
+  Index chunks = 0;
+  for (S* const gradient : gradients) {
+    Index rows = 0;
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      if (segments[i].dbias == gradient) stacked.push_back({rows += segments[i].rows, dz[i]});
+    }
+    chunks += ceil_div(rows, kRowChunk);
+    sums.push_back({chunks, static_cast<int>(stacked.size()), gradient});
+  }
+  BiasProblem<S> problem;
+  problem.count = static_cast<int>(sums.size());
+  problem.units = units;
+  problem.parts = static_cast<Accumulator<S>*>(
+      context.scratch->allocate(std::max<Index>(1, chunks * units) * sizeof(Accumulator<S>)));
+  if (problem.parts == nullptr) return kNoMemory;
+  const char* error = to_device(context, stacked, &problem.segments);
+  if (error == nullptr) error = to_device(context, sums, &problem.sums);
+  return error != nullptr ? error : run_bias(problem, chunks, context.stream);
+}
+
+}  // namespace
+
+template <class S>
+const char* forward(const Context& context, const Kernel<S>& kernel,
+                    const std::vector<ForwardSegment<S>>& segments) {
+  std::vector<RowsSegment<S>> stacked;
+  Index rows = 0;
+  for (const ForwardSegment<S>& s : segments) {
+    if (s.rows == 0) continue;
+    rows += s.rows;
+    stacked.push_back({rows, s.x, s.y, s.pre_activation, s.bias, s.activation});
+  }
+  return rows_product(context, stacked, kernel.data, kernel.transposed, kernel.in_features,
+                      kernel.units);
+}
+
+template <class S>
+const char* backward(const Context& context, const Kernel<S>& kernel,
+                     const std::vector<BackwardSegment<S>>& all, S* dkernel) {
+  const Index in_features = kernel.in_features, units = kernel.units;
+  const auto trains = [&](const BackwardSegment<S>& s) {
+    return dkernel != nullptr && s.trains_kernel && s.rows > 0;
+  };
+  std::vector<BackwardSegment<S>> segments;  // those whose dZ anybody reads
+  for (const BackwardSegment<S>& s : all) {
+    if (s.dx != nullptr || s.dbias != nullptr || trains(s)) segments.push_back(s);
+  }
+  std::vector<const S*> dz;
+  if (const char* error = form_dz(context, units, segments, &dz)) return error;
+
+  // Only the segments that take part in a product are stacked for it.
+  std::vector<RowsSegment<S>> wanted;
+  std::vector<PairSegment<S>> training;
+  Index wanted_rows = 0, training_rows = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const BackwardSegment<S>& s = segments[i];
+    if (s.dx != nullptr && s.rows > 0) {
+      wanted_rows += s.rows;
+      wanted.push_back({wanted_rows, dz[i], s.dx, nullptr, nullptr, Activation::kLinear});
+    }
+    if (trains(s)) {
+      training_rows += s.rows;
+      training.push_back(kernel.transposed ? PairSegment<S>{training_rows, dz[i], s.x}
+                                           : PairSegment<S>{training_rows, s.x, dz[i]});
+    }
+  }
+  // W^T is stored by depth where W is not.
+  if (const char* error =
+          rows_product(context, wanted, kernel.data, !kernel.transposed, units, in_features)) {
+    return error;
+  }
+  if (dkernel != nullptr) {
+    const Index m = kernel.transposed ? units : in_features;
+    const Index n = kernel.transposed ? in_features : units;
+    if (const char* error = sum_product(context, training, m, n, dkernel)) return error;
+  }
+  return sum_columns(context, units, segments, dz);
+}
+
+const char* zero(const Context& context, void* p, std::size_t bytes) {
+  return clear(p, bytes, context.stream);
+}
+
+#define SHARED_DENSE_INSTANTIATE(S)                                    \
+  template const char* forward(const Context&, const Kernel<S>&,       \
+                               const std::vector<ForwardSegment<S>>&); \
+  template const char* backward(const Context&, const Kernel<S>&,      \
+                                const std::vector<BackwardSegment<S>>&, S*);
+SHARED_DENSE_INSTANTIATE(float)
+SHARED_DENSE_INSTANTIATE(double)
+SHARED_DENSE_INSTANTIATE(BFloat16)
+SHARED_DENSE_INSTANTIATE(Half)
+#undef SHARED_DENSE_INSTANTIATE
+
+}  // namespace shared_dense::cuda

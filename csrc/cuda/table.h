@@ -1,0 +1,82 @@
+// The segments of a call as its kernels see them.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "core/shared_matmul.h"
+#include "cuda/ptx.h"
+
+namespace shared_dense::cuda {
+
+// Stacked rows up to `end`, from here to there. For Y and for dX.
+template <class S>
+struct RowsSegment {
+  Index end;
+  const S* in;
+  S* out;
+  S* kept;        // pre-activation; nullptr: not wanted
+  const S* bias;  // nullptr: none
+  Activation activation;
+};
+
+// Rows of two lists: dW is a sum over them.
+template <class S>
+struct PairSegment {
+  Index end;
+  const S* a;
+  const S* b;
+};
+
+// A few entries travel in the kernel's parameters, which hold 4 KB on every
+// device; more take one copy to the device.
+constexpr int kFew = 64;
+
+template <class Entry>
+struct Table {
+  int count = 0;
+  const Entry* more = nullptr;
+  Entry few[kFew];
+
+  __device__ Entry operator[](int i) const { return more == nullptr ? few[i] : more[i]; }
+  __device__ Index end(int i) const { return more == nullptr ? few[i].end : more[i].end; }
+  __device__ Index start(int i) const { return i == 0 ? 0 : end(i - 1); }
+
+  // The first entry that ends behind `at`.
+  __device__ int find(Index at) const {
+    int low = 0, high = count - 1;
+    while (low < high) {
+      const int middle = (low + high) / 2;
+      if (end(middle) > at) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+};
+
+constexpr const char* kNoMemory = "no scratch memory on the device";
+
+template <class Entry>
+const char* fill(Table<Entry>* table, const std::vector<Entry>& entries, Scratch* scratch,
+                 CUstream_st* stream) {
+  table->count = static_cast<int>(entries.size());
+  if (entries.size() <= kFew) {
+    std::copy(entries.begin(), entries.end(), table->few);
+    return nullptr;
+  }
+  const std::size_t bytes = entries.size() * sizeof(Entry);
+  void* memory = scratch->allocate(bytes);
+  if (memory == nullptr) return kNoMemory;
+  table->more = static_cast<const Entry*>(memory);
+  return upload(memory, entries.data(), bytes, stream);
+}
+
+inline bool aligned(const void* p, std::size_t to) {
+  return reinterpret_cast<std::uintptr_t>(p) % to == 0;
+}
+
+}  // namespace shared_dense::cuda

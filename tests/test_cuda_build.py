@@ -1,0 +1,136 @@
+"""What nvcc makes of csrc/cuda, and the library with it; where there is no nvcc, skipped.
+
+ptxas says whether registers spill; the machine code whether the instructions meant are there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from toolchain import ROOT, output
+
+import shared_dense as sd
+from shared_dense import loader
+
+PIP = Path(sysconfig.get_path("purelib")) / "nvidia/cu13/bin"
+
+
+def tool(name):
+    """A program of the CUDA toolkit: installed, or pip's."""
+    for path in (None, "/usr/local/cuda/bin", str(PIP)):
+        if found := shutil.which(name, path=path):
+            return found
+    return pytest.skip(f"needs {name} (a CUDA toolkit, or pip install nvidia-cuda-{name})")
+
+
+@pytest.fixture(scope="module", params=["sm_80", "sm_90"])
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["bfloat16", "float"])
+def built(request, architecture, tmp_path_factory):
+    """dtype, object file and ptxas's report of one file of kernels."""
+    dtype = request.param
+    target = tmp_path_factory.mktemp("cuda") / f"{dtype}.o"
+    command = [
+        tool("nvcc"), "-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Xptxas", "-v",
+        f"-arch={architecture}", "-I", ROOT / "csrc", "-c", ROOT / f"csrc/cuda/product_{dtype}.cu",
+        "-o", target,
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return dtype, target, done.stdout + done.stderr
+
+
+def test_no_register_spills(built):
+    _, _, report = built
+    lines = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+)", report)
+    assert len(lines) >= 8, report
+    assert set(lines) == {("0", "0", "0")}, report
+
+
+def test_registers_let_blocks_share_a_multiprocessor(built):
+    """Two blocks of 256 threads of the large tile in half types, one in float32."""
+    dtype, _, report = built
+    most = max(map(int, re.findall(r"Used (\d+) registers", report)))
+    assert most <= (128 if dtype == "bfloat16" else 255)
+
+
+def test_machine_code_has_the_instructions_meant(built):
+    dtype, target, _ = built
+    listing = output(tool("cuobjdump"), "-sass", target)
+    kernels = re.split(r"\n\s*Function : ", listing)[1:]
+    assert len(kernels) == 8, "two layouts of three tiles, and dW on two"
+    for kernel in kernels:
+        name = kernel.partition("\n")[0]
+        code = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:\.[A-Z0-9]+)*\b", kernel))
+        assert "LDGSTS.E.BYPASS.128" in code, f"{name}: no 16-byte asynchronous copies"
+        assert not {c for c in code if re.match(r"(LDL|STL)\b", c)}, f"{name}: local memory"
+        assert code & {"STG.E.64", "STG.E.128"}, f"{name}: results leave item by item"
+        multiplies = "HMMA.16816.F32.BF16" if dtype == "bfloat16" else "FFMA"
+        assert multiplies in code, f"{name}: no {multiplies}"
+
+
+@pytest.fixture
+def gpu_library():
+    path = next(Path(loader.__file__).parent.glob("_gpu_tf*.so"), None)
+    if path is None:
+        pytest.skip("built without CUDA")
+    return path
+
+
+def test_the_build_says_whether_it_has_cuda(gpu_library):
+    assert loader.build_info()["cuda"] is True
+    assert sd.status().cuda
+    assert "never been run on a GPU" in sd.status().gpu
+
+
+def test_the_library_needs_no_driver_and_no_runtime(gpu_library):
+    """CUDA's runtime is inside: none of it is asked of TensorFlow, which may have another."""
+    asked = output("nm", "-D", "--undefined-only", gpu_library)
+    assert not re.findall(r" U _*(cuda\w+|cu[A-Z]\w+)", asked)
+    given = output("nm", "-D", "--defined-only", gpu_library)
+    assert not re.findall(r"\bcuda[A-Z]\w+", given), "others would take our runtime"
+
+
+def test_gpu_kernels_register_where_asked(gpu_library, tmp_path):
+    """With tensorflow and no GPU: the library opens, and calls run on the CPU as before."""
+    program = """
+import shared_dense as sd, tensorflow as tf
+from tensorflow.python.framework import kernels
+y = sd.shared_matmul([tf.ones([2, 3])], tf.ones([3, 4]))
+assert y[0].numpy().tolist() == [[3.0] * 4] * 2
+status = sd.status()
+assert status.gpu == "", status.gpu
+assert "float32" in status.dtypes["GPU"]
+for op in ("SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"):
+    found = [k.device_type for k in kernels.get_registered_kernels_for_op(op).kernel]
+    assert found.count("GPU") == found.count("CPU") == 4, found
+print("well")
+"""
+    environment = {"PYTHONPATH": str(Path(loader.__file__).parents[1]), "SHARED_DENSE_GPU": "1"}
+    done = subprocess.run(
+        [shutil.which("python3", path=sysconfig.get_path("scripts")), "-c", program],
+        env=environment | {"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout == "well\n", done.stderr[-2000:]
+
+
+def test_the_check_for_gpu_machines_builds(tmp_path):
+    """tests/cuda/run.sh; without a driver the program says so and fails, and checks nothing."""
+    environment = os.environ | {"SHARED_DENSE_NVCC": tool("nvcc")}
+    script = ["bash", ROOT / "tests/cuda/run.sh", "--build", tmp_path]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if not Path("/dev/nvidia0").exists():
+        ran = subprocess.run([tmp_path / "check"], capture_output=True, text=True)
+        assert ran.returncode == 1
+        assert "CUDA: " in ran.stderr
