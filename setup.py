@@ -47,7 +47,7 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve() / "cmake"
         version = self.distribution.get_version()
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        for old in (base / "shared_dense").glob("_[og]*_tf*.so"):
+        for old in (base / "shared_dense").glob("_*_tf*.so"):
             old.unlink()  # of another TensorFlow: the build info below will not speak of it
         # An isolated build leaves behind paths of an environment that is gone by the next.
         (build / "CMakeCache.txt").unlink(missing_ok=True)

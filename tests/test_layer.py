@@ -334,17 +334,6 @@ def test_units_must_be_a_positive_integer(units):
         sd.SharedDense(units)
 
 
-def test_jit_is_left_off_where_the_op_may_run(monkeypatch):
-    layer = sd.SharedDense(4)
-    assert sd.status().available and not layer.supports_jit
-    with sd.fallback():  # says nothing of where the model will be traced
-        assert not layer.supports_jit
-    monkeypatch.setenv("SHARED_DENSE_DISABLE", "1")
-    assert layer.supports_jit
-    layer.supports_jit = False
-    assert not layer.supports_jit
-
-
 def test_plain_operations_compile(rng):
     shared, _ = layers_of_same_weights(rng, activation="silu")
     xs = arrays(rng)

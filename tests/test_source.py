@@ -43,7 +43,8 @@ GPU = r'[<"](cuda|cu[a-z]*\.h|cublas|cutlass|cute|nv|hip)'
         ("csrc/core", [FRAMEWORK, PYTHON, GPU, r'"(tf|cuda)/']),
         ("csrc/python", [FRAMEWORK, r'"tf/']),
         ("csrc/cuda", [FRAMEWORK, PYTHON, r'"tf/']),
-        ("csrc/tf", [PYTHON]),
+        ("csrc/tf", [PYTHON, r'"jit/']),
+        ("csrc/jit", [PYTHON, GPU, r'"cuda/']),
     ],
 )
 def test_a_layer_knows_only_those_below(folder, banned):

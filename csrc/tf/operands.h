@@ -8,14 +8,13 @@
 #include "core/explain.h"
 #include "core/shared_matmul.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tf/attributes.h"
+#include "tf/geometry.h"
 
 namespace shared_dense {
 
 using tensorflow::OpInputList;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
-using tensorflow::TensorShape;
 
 // The core's name for the type that a tensor of T holds.
 template <class T>
@@ -42,55 +41,24 @@ Storage<T>* data_of(Tensor* tensor) {
   return static_cast<Storage<T>*>(static_cast<void*>(tensor->flat<T>().data()));
 }
 
+inline auto shapes_of(const OpInputList& list) {
+  return [tensors = &list](int i) -> const TensorShape& { return (*tensors)[i].shape(); };
+}
+
 // The operands of either op, after their shapes were checked.
 template <class T>
-struct Operands {
+struct Operands : Geometry {
   OpInputList inputs, biases;
   const Tensor* kernel_tensor;
   Kernel<Storage<T>> kernel;
-  std::vector<Index> rows;
-  std::vector<TensorShape> output_shapes;
-  std::vector<Activation> activations;
-  std::vector<int> bias_of;  // -1: none
 
   absl::Status read(OpKernelContext* ctx, const char* op, const Attributes& attributes) {
     TF_RETURN_IF_ERROR(ctx->input_list("inputs", &inputs));
     TF_RETURN_IF_ERROR(ctx->input("kernel", &kernel_tensor));
     TF_RETURN_IF_ERROR(ctx->input_list("biases", &biases));
-    TF_RETURN_IF_ERROR(attributes.check(op, inputs.size(), biases.size()));
-    activations = attributes.activations(inputs.size());
-    for (int i = 0; i < inputs.size(); ++i) {
-      bias_of.push_back(attributes.bias_index(i, biases.size()));
-    }
-
-    const TensorShape& shape = kernel_tensor->shape();
-    if (shape.dims() != 2) {
-      return invalid(op, ": kernel must have rank 2, got shape ", shape.DebugString());
-    }
-    const bool transposed = attributes.transpose_kernel;
-    kernel = {data_of<T>(*kernel_tensor), shape.dim_size(transposed ? 1 : 0),
-              shape.dim_size(transposed ? 0 : 1), transposed};
-    for (int i = 0; i < inputs.size(); ++i) {
-      const TensorShape& input = inputs[i].shape();
-      if (input.dims() < 1) {
-        return invalid(op, ": inputs[", i, "] must have rank >= 1, got a scalar");
-      }
-      if (input.dim_size(input.dims() - 1) != kernel.in_features) {
-        return invalid(width_error(op, i, input.DebugString(), shape.DebugString(),
-                                   kernel.in_features, transposed));
-      }
-      rows.push_back(row_count(input));
-      TensorShape output = input;
-      // Fails, where set_dim would abort, when the sizes multiply past int64.
-      TF_RETURN_IF_ERROR(output.SetDimWithStatus(output.dims() - 1, kernel.units));
-      output_shapes.push_back(output);
-    }
-    for (int i = 0; i < biases.size(); ++i) {
-      if (biases[i].dims() != 1 || biases[i].dim_size(0) != kernel.units) {
-        return invalid(
-            bias_error(op, i, biases[i].shape().DebugString(), shape.DebugString(), kernel.units));
-      }
-    }
+    TF_RETURN_IF_ERROR(Geometry::read(op, attributes, inputs.size(), shapes_of(inputs),
+                                      kernel_tensor->shape(), biases.size(), shapes_of(biases)));
+    kernel = {data_of<T>(*kernel_tensor), in_features, units, attributes.transpose_kernel};
     return absl::OkStatus();
   }
 
@@ -109,13 +77,6 @@ struct Operands {
       if (takes_part(i)) shape.rows.push_back(rows[i]);
     }
     return shape;
-  }
-
-  // All axes but the last. Not num_elements / width: the width may be 0.
-  static Index row_count(const TensorShape& shape) {
-    Index rows = 1;
-    for (int axis = 0; axis + 1 < shape.dims(); ++axis) rows *= shape.dim_size(axis);
-    return rows;
   }
 
   const Storage<T>* bias(int i) const {

@@ -37,10 +37,7 @@ class SharedMatMulOp : public OpKernel {
     Operands<T> operands;
     OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMul", attributes_));
     const int n = operands.inputs.size();
-    OP_REQUIRES(ctx, kept_ == 0 || kept_ == n,
-                invalid("SharedMatMul: num_pre_activations must be 0 or the number of "
-                        "inputs (",
-                        n, "), got ", kept_));
+    OP_REQUIRES_OK(ctx, operands.check_kept(kept_));
     OpOutputList outputs, pre_activations;
     OP_REQUIRES_OK(ctx, ctx->output_list("outputs", &outputs));
     OP_REQUIRES_OK(ctx, ctx->output_list("pre_activations", &pre_activations));
@@ -89,20 +86,15 @@ class SharedMatMulGradOp : public OpKernel {
 
     std::vector<BackwardSegment<Storage<T>>> segments(n);
     for (int i = 0, next_dx = 0; i < n; ++i) {
-      OP_REQUIRES_OK(ctx, check_like_output(operands, "output_grads", i, grads[i].shape()));
+      OP_REQUIRES_OK(ctx,
+                     operands.check_gradient(i, shapes_of(grads), saved.size(), shapes_of(saved)));
       BackwardSegment<Storage<T>>& segment = segments[i];
       segment.rows = operands.rows[i];
       segment.activation = operands.activations[i];
       segment.trains_kernel = attributes_.trains(i);
       segment.x = data_of<T>(operands.inputs[i]);
       segment.dy = data_of<T>(grads[i]);
-      if (segment.activation != Activation::kLinear) {
-        OP_REQUIRES(ctx, saved.size() == n,
-                    invalid("SharedMatMulGrad: saved must hold one tensor per input (", n,
-                            ") unless all activations are linear, got ", saved.size()));
-        OP_REQUIRES_OK(ctx, check_like_output(operands, "saved", i, saved[i].shape()));
-        segment.saved = data_of<T>(saved[i]);
-      }
+      if (!operands.is_linear(i)) segment.saved = data_of<T>(saved[i]);
       Tensor* tensor = nullptr;
       if (wanted_.input[i]) {
         OP_REQUIRES_OK(ctx, dx.allocate(next_dx++, operands.inputs[i].shape(), &tensor));
@@ -130,14 +122,6 @@ class SharedMatMulGradOp : public OpKernel {
   }
 
  private:
-  static absl::Status check_like_output(const Operands<T>& operands, const char* name, int i,
-                                        const TensorShape& shape) {
-    const TensorShape& wanted = operands.output_shapes[i];
-    if (shape == wanted) return absl::OkStatus();
-    return invalid("SharedMatMulGrad: ", name, "[", i, "] has shape ", shape.DebugString(),
-                   ", wanted the shape of output ", i, ": ", wanted.DebugString());
-  }
-
   Attributes attributes_;
   Wanted wanted_;
 };

@@ -7,6 +7,22 @@ try:
 except ImportError:  # moved or removed: assume the costlier answer
     _could_possibly_record = None
 
+try:
+    from tensorflow.python.framework.ops import get_default_graph as _get_default_graph
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext as _in_xla
+except ImportError:
+    _in_xla = None
+
+
+def xla_compiles() -> bool:
+    """Whether the function traced here is one that XLA compiles (`jit_compile=True`).
+
+    Where TensorFlow cannot be asked: False. The op is then traced as for any function, which is
+    right as long as the library that lowers it is there; without, XLA says that it knows no such
+    op.
+    """
+    return _in_xla is not None and _in_xla(_get_default_graph())
+
 
 def may_need_gradient() -> bool:
     """Whether a tape is recording here, so that a gradient may be asked for.

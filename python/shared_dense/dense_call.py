@@ -129,22 +129,5 @@ class FusedLayer:
             )
         return super().__call__(inputs, **kwargs)
 
-    @property
-    def supports_jit(self) -> bool:
-        """Whether Keras may choose jit_compile by itself: not while the op has no XLA lowering."""
-        return self._supports_jit and not _op_is_used()
-
-    @supports_jit.setter
-    def supports_jit(self, value: bool) -> None:
-        self._supports_jit = value
-
     def _title(self) -> str:
         return f'{type(self).__name__} layer "{self.name}"'
-
-
-def _op_is_used() -> bool:
-    if keras.backend.backend() != "tensorflow":
-        return False
-    from shared_dense import loader
-
-    return not loader.disabled() and loader.load().available

@@ -107,13 +107,40 @@ def load_gpu() -> str:
         capability = tf.config.experimental.get_device_details(gpu).get("compute_capability")
         if capability is not None and capability < (8, 0):
             return f"{gpu.name} has compute capability {capability}, and (8, 0) is needed"
-    path = _PACKAGE / f"_gpu_tf{minor(tf.__version__)}.so"
+    return _load_kernels(f"_gpu_tf{minor(tf.__version__)}.so")
+
+
+@functools.cache
+def load_jit() -> str:
+    """Loads what XLA needs to compile both ops. Call after `load`.
+
+    Returns:
+        Why functions that XLA compiles do not take the op; "" when they do.
+    """
+    import tensorflow as tf
+
+    wanted = os.environ.get("SHARED_DENSE_XLA", "") or "core"
+    if wanted == "0":
+        return "SHARED_DENSE_XLA=0 asks for plain TensorFlow ops there"
+    if wanted not in ("core", "dot"):
+        return f"SHARED_DENSE_XLA is '{wanted}'; it must be core, dot or 0"
+    name = f"_jit_tf{minor(tf.__version__)}.so"
+    if not (_PACKAGE / name).exists():
+        return f"{name} was not built, as this TensorFlow lacks headers that it needs"
+    return _load_kernels(name)
+
+
+def _load_kernels(name: str) -> str:
+    """Opens a library of more kernels of the op; what went wrong, or ""."""
+    import tensorflow as tf
+
+    path = _PACKAGE / name
     try:
         if not _whole(path):
             raise OSError("the file is cut short")
         tf.load_op_library(str(path))
     except (tf.errors.NotFoundError, OSError) as error:
-        return f"{path.name} did not load ({error}); {_REBUILD}"
+        return f"{name} did not load ({error}); {_REBUILD}"
     return ""
 
 

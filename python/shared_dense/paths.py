@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from shared_dense import loader
+from shared_dense import compat, loader
 
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 # Kernels there are, by device; those on a GPU only where `loader.load_gpu` has loaded them.
@@ -84,7 +84,16 @@ def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
             "one of those where speed matters"
         )
         return Path("fallback", reason), True
-    return Path("op", f"{dtype} on {device}"), False
+    where = f"{dtype} on {device}"
+    if tf.executing_eagerly():
+        return Path("op", where), False
+    # A graph may be compiled later, too: as part of another function, or from a SavedModel.
+    missing = loader.load_jit()
+    if compat.xla_compiles():
+        if missing:
+            return Path("fallback", f"XLA compiles this function, and {missing}"), True
+        where += ", compiled by XLA"
+    return Path("op", where), False
 
 
 def _callers_level() -> int:

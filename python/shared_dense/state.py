@@ -30,6 +30,9 @@ class Status:
         isas: those built in, best first.
         cuda: whether CUDA kernels were built. They have never been run on a GPU.
         gpu: why calls on a GPU do not take them; "" when they do.
+        xla: why functions that XLA compiles (`jit_compile=True`) do not take the op; "" when they
+            do. On the CPU the compiled code then calls the same kernels; on a GPU, or with
+            SHARED_DENSE_XLA=dot, XLA makes the products of the stacked rows.
         compiler: that built the op library.
         dtypes: that the op computes, per device.
         last_path: what the latest eager call or trace took: 'op', 'fallback', or 'keras' where a
@@ -49,6 +52,7 @@ class Status:
     isas: tuple[str, ...]
     cuda: bool
     gpu: str
+    xla: str
     compiler: str
     dtypes: dict[str, tuple[str, ...]]
     last_path: str
@@ -139,7 +143,7 @@ def status() -> Status:
     info = loader.build_info()
     available, reason, running, isa, last = False, "", "", "", None
     dtypes: dict[str, tuple[str, ...]] = {}
-    gpu = "the op is not available"
+    gpu = xla = "the op is not available"
     try:
         import tensorflow as tf
 
@@ -151,7 +155,7 @@ def status() -> Status:
         available, reason = library.available, library.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
-            gpu = loader.load_gpu()
+            gpu, xla = loader.load_gpu(), loader.load_jit()
             if gpu:
                 dtypes["GPU"] = ()
         if loader.disabled():
@@ -177,6 +181,7 @@ def status() -> Status:
         isas=tuple(info.get("isas") or ()),
         cuda=bool(info.get("cuda", False)),
         gpu=gpu,
+        xla=xla,
         compiler=info.get("compiler") or "",
         dtypes=dtypes,
         last_path=last.name if last else "",
