@@ -54,6 +54,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     only.add_argument("--backward", action="store_true", help="only forward and backward")
     only.add_argument("--kernel-only", action="store_true", help="only the core against NumPy")
     only.add_argument("--memory", action="store_true", help="only the memory needed")
+    parser.add_argument(
+        "--jit", action="store_true",
+        help="the op, plain reuse and concat all compiled by XLA; forward and backward only",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     if options.rounds is None:
         options.rounds = QUICK_ROUNDS if options.quick else ROUNDS
@@ -71,7 +75,9 @@ def _parts(options: argparse.Namespace) -> list[str]:
         "kernel only": options.kernel_only,
         "memory": options.memory,
     }
-    return [part for part, only in asked.items() if only] or list(asked)
+    # XLA compiles neither the core alone nor the processes whose memory is measured.
+    every = list(asked)[:2] if options.jit else list(asked)
+    return [part for part, only in asked.items() if only] or every
 
 
 @contextlib.contextmanager
@@ -149,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threads=options.threads,
             rounds=options.rounds,
             budget=budget,
+            jit=options.jit,
             quick=options.quick,
         ),
         measured,

@@ -1,4 +1,4 @@
-"""Who takes part: the same layers, computed in four ways, and how far from float64 each is."""
+"""Who takes part: the same layers, computed in several ways, and how far from float64 each is."""
 
 from __future__ import annotations
 
@@ -57,15 +57,17 @@ def with_backward(forward: Layer) -> Layer:
     return layer
 
 
-def contestants(backward: bool) -> dict[str, Layer]:
-    """By name; XLA is plain reuse, compiled as a whole."""
+def contestants(backward: bool, jit: bool = False) -> dict[str, Layer]:
+    """By name; XLA is plain reuse, compiled as a whole. With `jit` all are compiled."""
     wrap = with_backward if backward else lambda forward: forward
-    return {
-        "op": wrap(op),
-        "plain": wrap(plain),
-        "concat": wrap(concat),
-        "xla": tf.function(wrap(plain), jit_compile=True, autograph=False),
-    }
+    layers = {"op": wrap(op), "plain": wrap(plain), "concat": wrap(concat)}
+    if jit:
+        return {name: _compiled(layer) for name, layer in layers.items()}
+    return layers | {"xla": _compiled(layers["plain"])}
+
+
+def _compiled(layer: Layer) -> Layer:
+    return tf.function(layer, jit_compile=True, autograph=False)
 
 
 def make_operands(shape: Shape, dtype: str = "float32") -> Operands:

@@ -43,7 +43,7 @@ def geometric_means(rows: Sequence[dict]) -> dict[str, float]:
     """Of the median ratios, by contestant."""
     return {
         name: statistics.geometric_mean(row["ratio"][name]["median"] for row in rows)
-        for name in OTHERS
+        for name in rows[0]["ratio"]
     }
 
 
@@ -78,14 +78,15 @@ def _mean(width: int, rows: Sequence[dict], ratios: Sequence[float]) -> str:
 
 def _table(rows: Sequence[dict]) -> list[str]:
     width = max(14, *(len(row["shape"]) for row in rows))
-    lines = [_head(width, "op us", list(OTHERS.values()))]
+    others = {name: OTHERS[name] for name in rows[0]["ratio"]}
+    lines = [_head(width, "op us", list(others.values()))]
     for row in rows:
-        ratios = [row["ratio"][name]["median"] for name in OTHERS]
+        ratios = [row["ratio"][name]["median"] for name in others]
         lines.append(_row(row["shape"], width, row["us"]["op"], row, ratios))
     lines.append(_mean(width, rows, list(geometric_means(rows).values())))
     losses = {
         label: sum(row["ratio"][name]["median"] < 1 for row in rows)
-        for name, label in OTHERS.items()
+        for name, label in others.items()
     }
     lost = ", ".join(f"{count} vs {label}" for label, count in losses.items())
     lines.append(f"losses (!) of {len(rows)}: {lost}")
@@ -167,7 +168,8 @@ def text(found: dict) -> str:
     lines = [
         f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['isa']}",
         ", ".join(f"{name} {version}" for name, version in v.items()),
-        f"{found['dtype']}, bias and relu; median of {found['rounds']} rounds, inside the graph",
+        f"{found['dtype']}, bias and relu; median of {found['rounds']} rounds, inside the graph"
+        + (", all compiled by XLA" if found["jit"] else ""),
         "vs: times the op is faster than plain reuse (TensorFlow's fused matmul per input), concat "
         "(with its copies), XLA; ! where it is slower",
         *_limit_lines(found),

@@ -22,6 +22,7 @@ class Plan(NamedTuple):
     threads: int
     rounds: int
     budget: float  # seconds per contestant and round
+    jit: bool  # whether XLA compiles all contestants
     quick: bool  # whether rounds and budget are those of --quick
 
     @property
@@ -33,7 +34,7 @@ class Plan(NamedTuple):
 def timed(shape: Shape, backward: bool, plan: Plan, best: limits.Machine) -> dict:
     """One row of the results: all contestants on one shape, and its limit."""
     operands = contestants.make_operands(shape, plan.dtype)
-    layers = contestants.contestants(backward)
+    layers = contestants.contestants(backward, plan.jit)
     results = 2 * len(shape.rows) + 2 if backward else len(shape.rows)
     seconds = timing.measure(layers, operands, results, plan.rounds, plan.budget)
     us = {name: medians.microseconds(values) for name, values in seconds.items()}
@@ -42,7 +43,7 @@ def timed(shape: Shape, backward: bool, plan: Plan, best: limits.Machine) -> dic
         **shape._asdict(),
         "pass": "forward+backward" if backward else "forward",
         "us": us,
-        "ratio": {name: medians.ratios(seconds, name) for name in report.OTHERS},
+        "ratio": {name: medians.ratios(seconds, name) for name in seconds if name != "op"},
         "gflop": shape.flops(backward) / 1e9,
         "gflops": shape.flops(backward) / us["op"] / 1e3,
         **_of_limit(limits.limit(shape, backward, plan.dtype, best), us["op"]),
@@ -58,10 +59,10 @@ def _of_limit(limit: limits.Limit, us: float) -> dict:
     }
 
 
-def errors(shape: Shape, backward: bool, dtype: str) -> dict[str, float]:
+def errors(shape: Shape, backward: bool, plan: Plan) -> dict[str, float]:
     """How far from float64 the op and plain reuse are."""
-    operands = contestants.make_operands(shape, dtype)
-    layers = contestants.contestants(backward)
+    operands = contestants.make_operands(shape, plan.dtype)
+    layers = contestants.contestants(backward, plan.jit)
     return {name: contestants.error(layers[name], operands, backward) for name in ("op", "plain")}
 
 
@@ -94,6 +95,7 @@ def run(plan: Plan, measured: machine.Measured) -> dict:
         "machine": report.machine(plan.threads),
         "versions": report.versions(),
         "dtype": plan.dtype,
+        "jit": plan.jit,
         "rounds": plan.rounds,
         "quick": plan.quick,
         "interrupted": False,
@@ -127,7 +129,7 @@ def run(plan: Plan, measured: machine.Measured) -> dict:
                 bar.update()
         # Not between the timings: NumPy's threads keep spinning for a while.
         for (shape, backward), row in zip(work, found["results"], strict=True):
-            row["error"] = errors(shape, backward, plan.dtype)
+            row["error"] = errors(shape, backward, plan)
     except KeyboardInterrupt:
         found["interrupted"] = True
     found["geometric_means"] = {

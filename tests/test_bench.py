@@ -36,11 +36,13 @@ def bench(*arguments):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "jit"), [(n, False) for n in NAMES] + [(n, True) for n in NAMES[:3]]
+)
 @pytest.mark.parametrize("shape", [TINY, Shape((2, 3), 300, 17)], ids=lambda shape: shape.name)
-def test_contestants_agree_with_float64(name, shape):
+def test_contestants_agree_with_float64(name, jit, shape):
     operands = contestants.make_operands(shape)
-    results = contestants.contestants(backward=True)[name](operands)
+    results = contestants.contestants(backward=True, jit=jit)[name](operands)
     n = len(shape.rows)
     oracle = Oracle(
         [x.numpy() for x in operands.xs],
@@ -54,7 +56,7 @@ def test_contestants_agree_with_float64(name, shape):
     for i, (got, want) in enumerate(zip(results, exact, strict=True)):
         want.check(got, f"{name} result {i}")
 
-    forward = contestants.contestants(backward=False)[name](operands)
+    forward = contestants.contestants(backward=False, jit=jit)[name](operands)
     assert len(forward) == n
     for got, want in zip(forward, oracle.forward(), strict=True):
         want.check(got, name)
@@ -258,6 +260,23 @@ def test_command_line(tmp_path):
     assert report.text(found) in text
 
 
+def test_command_line_with_everything_compiled(tmp_path):
+    out = tmp_path / "bench.json"
+    done = bench("--quick", "--rounds", "1", "--shapes", "17->23", "--jit", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert [set(row["ratio"]) for row in found["results"]] == [{"plain", "concat"}] * 2
+    assert not found["kernel_only"] and "memory" not in found
+    assert "all compiled by XLA" in done.stdout and "vs XLA" not in done.stdout
+
+
+def test_the_op_compiled_is_the_op():
+    """Not the fallback, which would be plain reuse against itself."""
+    layer = contestants.contestants(backward=False, jit=True)["op"]
+    text = layer.experimental_get_compiler_ir(contestants.make_operands(TINY))(stage="hlo")
+    assert "shared_dense.forward" in text and " dot(" not in text
+
+
 def test_command_line_one_pass_in_float64(tmp_path):
     out = tmp_path / "bench.json"
     arguments = ("--quick", "--rounds", "1", "--shapes", "17->23", "--out", str(out))
@@ -318,7 +337,7 @@ def test_interruption_keeps_what_is_complete(complete, monkeypatch, tmp_path, ca
 
 
 def test_another_process_that_fails_costs_only_its_part(monkeypatch):
-    plan = run.Plan([TINY], ("kernel only",), "float32", 2, 1, 0.001, True)
+    plan = run.Plan([TINY], ("kernel only",), "float32", 2, 1, 0.001, False, True)
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(sys, "executable", "/bin/false")
     found = run.run(plan, MEASURED)
