@@ -84,6 +84,9 @@ def run() -> Iterator[Check]:
         alone = ops.shared_matmul(inputs[3:4], kernel, bias, "relu")[0]
         same = bool(tf.reduce_all(alone == got[3]))
         yield Check("row invariance", same, "an input alone gives the bits it gives in company")
+        compiled = tf.function(ops.shared_matmul, jit_compile=True, autograph=False)
+        error = _error(tf.concat(compiled(inputs, kernel, bias, "relu"), 0), y)
+        yield Check("XLA", error <= bound, f"{paths.last().reason}: error {error:.1e}")
         forward = _ratio(lambda *a: ops.shared_matmul(*a, "relu"), inputs, kernel, bias)
         backward = _ratio(_gradients, inputs, kernel, bias)
         yield Check(
