@@ -69,8 +69,9 @@ def _fused(
     composite = (tf.SparseTensor, tf.RaggedTensor)
     xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in xs]
     kernel = tf.convert_to_tensor(kernel)
-    # One tensor per variable: what is the same bias to Keras is the same to the op.
-    tensors = {id(b): tf.convert_to_tensor(b) for b in biases if b is not None}
+    # One tensor per variable: what is the same bias to Keras is the same to the op. Read once.
+    distinct = {id(b): b for b in biases if b is not None}
+    tensors = {key: tf.convert_to_tensor(b) for key, b in distinct.items()}
     if any(isinstance(x, tf.SparseTensor) or _is_wider(x, kernel) for x in xs):
         leave_to_keras("an input is sparse, or of a wider dtype than the layer")
         return None

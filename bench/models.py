@@ -1,0 +1,161 @@
+"""Whole models: what a training step and a prediction take with SharedDense, and without.
+
+Each is a stack of layers that several inputs go through. Three ways to write it: a Dense layer
+called on every input (plain reuse), the inputs concatenated once, sent through the stack, and split
+again (concat), and SharedDense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+import shared_dense as sd
+from bench import medians, timing
+
+WAYS = ("shared", "dense", "concat")
+STEPS = 3  # of which the losses are compared
+
+
+def _contrastive(outputs: list[tf.Tensor]) -> tf.Tensor:
+    """Neighbours in a batch are of one class by turns (Hadsell, Chopra and LeCun, 2006)."""
+    a, b = outputs
+    distance = tf.sqrt(tf.reduce_sum((a - b) ** 2, axis=-1) + 1e-9)
+    same = tf.cast(tf.range(tf.shape(a)[0]) % 2, a.dtype)
+    return tf.reduce_mean(same * distance**2 + (1 - same) * tf.nn.relu(1 - distance) ** 2)
+
+
+def _in_batch_softmax(outputs: list[tf.Tensor]) -> tf.Tensor:
+    """Each query's item among those of the batch."""
+    query, item = outputs
+    scores = tf.matmul(query, item, transpose_b=True)
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(tf.shape(query)[0]), scores)
+    )
+
+
+def _squares(outputs: list[tf.Tensor]) -> tf.Tensor:
+    """As box regression has it, of every level."""
+    return tf.add_n([tf.reduce_mean((y - 0.1) ** 2) for y in outputs])
+
+
+def _labels(outputs: list[tf.Tensor]) -> tf.Tensor:
+    """A class of every step."""
+    return tf.add_n(
+        [
+            tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    tf.range(tf.shape(y)[0]) % y.shape[-1], y
+                )
+            )
+            for y in outputs
+        ]
+    )
+
+
+class Model(NamedTuple):
+    """Several inputs through one stack of layers, relu between them."""
+
+    name: str
+    rows: tuple[int, ...]  # of each input
+    widths: tuple[int, ...]  # of the inputs, then of each layer
+    loss: Callable[[list[tf.Tensor]], tf.Tensor]
+
+    @property
+    def shape(self) -> str:
+        """'2x64, 784->256->64'"""
+        rows = {*self.rows}
+        each = str(self.rows[0]) if len(rows) == 1 else f"[{','.join(map(str, self.rows))}]"
+        return f"{len(self.rows)}x{each}, {'->'.join(map(str, self.widths))}"
+
+
+MODELS = [
+    Model("Siamese MLP", (64, 64), (784, 256, 128, 64), _contrastive),
+    Model("two-tower", (32, 32), (384, 512, 256), _in_batch_softmax),
+    Model("detection head", (1600, 400, 100, 25, 9), (256, 256, 256, 24), _squares),
+    Model("per-timestep head", (8,) * 24, (512, 512, 32), _labels),
+]
+
+
+class Written:
+    """A model in one of the ways, with an optimizer. The same seed gives the same weights."""
+
+    def __init__(self, model: Model, way: str):
+        layer = sd.SharedDense if way == "shared" else keras.layers.Dense
+        activations = ["relu"] * (len(model.widths) - 2) + [None]
+        self._model, self._way = model, way
+        self._layers = [
+            layer(units, activation=activation, kernel_initializer=keras.initializers.HeNormal(i))
+            for i, (units, activation) in enumerate(zip(model.widths[1:], activations, strict=True))
+        ]
+        for width, built in zip(model.widths, self._layers, strict=False):
+            built.build((None, width))
+        self.variables = [w for layer in self._layers for w in layer.trainable_variables]
+        self._optimizer = keras.optimizers.Adam(1e-3)
+        self._optimizer.build(self.variables)
+
+    def predict(self, xs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Outputs, one per input."""
+        ys = list(xs)
+        if self._way == "concat":
+            ys = [tf.concat(ys, axis=0)]
+        for layer in self._layers:
+            ys = layer(ys) if self._way == "shared" else [layer(y) for y in ys]
+        return tf.split(ys[0], self._model.rows) if self._way == "concat" else ys
+
+    def train(self, xs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """One step of Adam; the loss before it."""
+        with tf.GradientTape() as tape:
+            loss = self._model.loss(self.predict(xs))
+        self._optimizer.apply(tape.gradient(loss, self.variables), self.variables)
+        return [loss]
+
+
+def inputs(model: Model) -> list[tf.Tensor]:
+    """Normal numbers, the same on every run."""
+    generator = tf.random.Generator.from_seed(1)
+    return [generator.normal([rows, model.widths[0]]) for rows in model.rows]
+
+
+def losses(model: Model, way: str) -> list[float]:
+    """Of the first steps of training."""
+    written, xs = Written(model, way), inputs(model)
+    step = tf.function(written.train, autograph=False)
+    return [float(step(xs)[0]) for _ in range(STEPS)]
+
+
+def difference(model: Model) -> dict[str, float]:
+    """Largest difference of a loss from plain reuse's, relative to it."""
+    of_plain = losses(model, "dense")
+    return {
+        way: max(abs(a - b) / abs(b) for a, b in zip(losses(model, way), of_plain, strict=True))
+        for way in WAYS
+        if way != "dense"
+    }
+
+
+def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
+    """One row: microseconds of a step or a prediction in every way, and how many times as fast.
+
+    Args:
+        model: of MODELS, or another.
+        training: a training step, else a prediction.
+        rounds: that take turns, as in `timing.measure`.
+        budget: seconds per way and round.
+    """
+    written = {way: Written(model, way) for way in WAYS}
+    steps = {way: w.train if training else w.predict for way, w in written.items()}
+    results = 1 if training else len(model.rows)
+    seconds = timing.measure(steps, inputs(model), results, rounds, budget)
+    return {
+        "model": model.name,
+        "shape": model.shape,
+        "pass": "training step" if training else "inference",
+        "us": {way: medians.microseconds(values) for way, values in seconds.items()},
+        "ratio": {
+            way: medians.ratios(seconds, way, of="shared") for way in WAYS if way != "shared"
+        },
+    }

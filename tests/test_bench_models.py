@@ -1,0 +1,69 @@
+"""The whole models of the benchmark: one model in three ways, each doing what it says."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import models
+
+MODELS = [
+    model._replace(rows=tuple(min(rows, 5) for rows in model.rows[:4]), widths=(17, 9, 6))
+    for model in models.MODELS
+]
+
+
+@pytest.fixture(params=MODELS, ids=lambda model: model.name)
+def model(request):
+    return request.param
+
+
+def test_three_ways_are_one_model(path, model):
+    xs = models.inputs(model)
+    wanted = models.Written(model, "dense").predict(xs)
+    for way in models.WAYS:
+        got = models.Written(model, way).predict(xs)
+        assert [y.shape for y in got] == [(rows, 6) for rows in model.rows]
+        for a, b in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(a, b, atol=26 * 2.0**-24 * 10)
+
+
+def test_losses_agree_and_fall(path, model):
+    found = models.losses(model, "dense")
+    assert found[-1] < found[0]
+    # Adam divides a gradient by its size: one that is a rounding error takes a step all the same.
+    assert max(models.difference(model).values()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("way", "products"),
+    [
+        ("shared", {"SharedDense>SharedMatMul": 2, "SharedDense>SharedMatMulGrad": 2}),
+        # The first layer's inputs need no gradient.
+        ("dense", {"MatMul": 4 * (2 + 3)}),
+        ("concat", {"MatMul": 2 + 3, "ConcatV2": 2, "Split": 0, "SplitV": 1}),
+    ],
+)
+def test_a_step_is_made_of_what_it_says(way, products):
+    model = MODELS[-1]
+    written = models.Written(model, way)
+    step = tf.function(written.train, autograph=False)
+    graph = step.get_concrete_function(models.inputs(model)).graph
+    found = Counter(op.type for op in graph.get_operations())
+    assert {name: found[name] for name in products} == products
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_row_of_the_report(training):
+    row = models.measure(MODELS[0], training, rounds=2, budget=0.001)
+    assert row["pass"] == ("training step" if training else "inference")
+    assert row["shape"] == "2x5, 17->9->6" and row["model"] == "Siamese MLP"
+    assert set(row["us"]) == set(models.WAYS)
+    assert set(row["ratio"]) == {"dense", "concat"}
