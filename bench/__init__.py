@@ -32,8 +32,8 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
                    numbers for the one way there is; called from Python, in a process of its own
     memory         a row each of {workload, setting}, with dkernel_bytes (of one dW) and peak_bytes
                    {contestant: bytes above the operands, forward and backward}
-    load           a row each of {contestant, jit} with seconds {step: spread}; step by step from
-                   the start of a process to its first result
+    load           a row each of {contestant, dtype, jit} with seconds {step: spread}; step by step
+                   from the start of a process to its first result, and a second
 
 Parts that were not asked for are empty lists. In the rows:
 
