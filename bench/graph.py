@@ -121,7 +121,7 @@ def row(job: Job, rounds: int, budget: float, last_cache: int) -> dict:
         layers = {name: layers[name] for name in GRID_CONTESTANTS}
         skipped = {}
     layers = {name: layer for name, layer in layers.items() if name not in skipped}
-    each = timing.cold_operands(operands, last_cache) if job.cold else [operands]
+    kernels = timing.copies(operands.kernel, last_cache) if job.cold else []
     if job.section == "eager":
         seconds = eager.measure(layers, operands, rounds, budget)
         errors = {
@@ -131,14 +131,14 @@ def row(job: Job, rounds: int, budget: float, last_cache: int) -> dict:
     else:
         count = len(shape.rows)
         results = 2 * count + 2 if job.backward else count
-        seconds = timing.measure(layers, each, results, rounds, budget)
+        seconds = timing.measure(layers, operands, kernels, results, rounds, budget)
         errors = {
             name: contestants.error(traced(layers[name])(operands), operands, job.backward)
             for name in ("op", "plain")
         }
     return {
         **medians.times(seconds),
-        "kernels": len(each),
+        "kernels": max(len(kernels), 1),
         "skipped": skipped,
         "error": errors,
     }

@@ -28,40 +28,48 @@ def prepare(threads: int) -> None:
     tf.get_logger().setLevel("ERROR")
 
 
-def cold_operands(operands: Operands, last_cache: int) -> list[Operands]:
-    """The operands once for each of so many distinct kernels that no cache holds one until its turn
-    comes again: together they take more than twice `last_cache` bytes.
-    """
-    kernel = operands.kernel
+def copies(kernel: tf.Tensor, last_cache: int) -> list[tf.Tensor]:
+    """So many that no cache holds one until its turn comes again: more than twice `last_cache`."""
     count = 2 * last_cache // (int(tf.size(kernel)) * kernel.dtype.size) + 1
-    # The sum with zero is a new tensor; an identity would be the same memory.
-    return [operands._replace(kernel=kernel + tf.zeros_like(kernel)) for _ in range(count)]
+    # A sum is new memory; the result of an identity would be the same.
+    return [kernel + tf.zeros_like(kernel) for _ in range(count)]
+
+
+def shelf(kernels: Sequence[tf.Tensor]) -> tf.TensorArray:
+    """Hands out the kernels by number, in a graph and without a copy."""
+    array = tf.TensorArray(
+        kernels[0].dtype, len(kernels), element_shape=kernels[0].shape, clear_after_read=False
+    )
+    for k, kernel in enumerate(kernels):
+        array = array.write(k, kernel)
+    return array
 
 
 def repeat(layer: Layer | None, results: int) -> Callable:
-    """A function that runs the layer `count` times in a loop, on each of the operands in turn.
+    """A function that runs the layer `count` times in a loop, one after the other.
 
-    Nothing is copied to chain the calls: a call's inputs wait for the number of the turn and for
-    all `results` of the call before. Without a layer, operands stand in for the results.
+    Nothing is copied to chain the turns: a turn's inputs wait for its number, and the next number
+    waits for all `results` of the layer. Without a layer, operands stand in for the results. Where
+    there is more than one kernel, every turn takes the next, from number `first` on.
     """
 
-    def call(operands: Operands, after: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        with tf.control_dependencies(after):
-            own = tf.nest.map_structure(tf.identity, operands)
-        flat = tf.nest.flatten(own)
-        ys = layer(own) if layer else [flat[k % len(flat)] for k in range(results)]
-        # The identities matter: grappler fuses no op that another one waits for.
-        return [tf.identity(y) for y in ys]
+    def run(
+        first: tf.Tensor, count: tf.Tensor, operands: Operands, kernels: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        kept = shelf(kernels) if len(kernels) > 1 else None
 
-    def run(count: tf.Tensor, each: Sequence[Operands]) -> tf.Tensor:
         def turn(i: tf.Tensor) -> tf.Tensor:
-            done = [i]
-            for operands in each:
-                done = call(operands, done)
-            with tf.control_dependencies(done):
+            given = operands._replace(kernel=kept.read(i % len(kernels))) if kept else operands
+            with tf.control_dependencies([i]):
+                own = tf.nest.map_structure(tf.identity, given)
+            flat = tf.nest.flatten(own)
+            ys = layer(own) if layer else [flat[k % len(flat)] for k in range(results)]
+            # The identities matter: grappler fuses no op that another one waits for.
+            with tf.control_dependencies([tf.identity(y) for y in ys]):
                 return i + 1
 
-        return tf.while_loop(lambda i: i < count, turn, [tf.constant(0)], parallel_iterations=1)[0]
+        last = first + count
+        return tf.while_loop(lambda i: i < last, turn, [first], parallel_iterations=1)[0]
 
     return run
 
@@ -69,31 +77,39 @@ def repeat(layer: Layer | None, results: int) -> Callable:
 class Loop:
     """A layer in its loop, compiled for given operands."""
 
-    def __init__(self, layer: Layer | None, each: Sequence[Operands], results: int):
+    def __init__(
+        self, layer: Layer | None, operands: Operands, kernels: Sequence[tf.Tensor], results: int
+    ):
         self._run = tf.function(repeat(layer, results), autograph=False)
-        self._each = list(each)
+        self._operands = operands
+        self._kernels = list(kernels)
+        self._first = 0
         self.seconds(1)  # traces, compiles
 
     def seconds(self, count: int) -> float:
-        """Of one call that takes `count` turns."""
+        """Of one call that takes `count` turns, from the kernel on where the last one stopped."""
+        first, turns = tf.constant(self._first), tf.constant(count)
         start = time.perf_counter()
-        self._run(tf.constant(count), self._each).numpy()
-        return time.perf_counter() - start
+        self._run(first, turns, self._operands, self._kernels).numpy()
+        seconds = time.perf_counter() - start
+        self._first = (self._first + count) % max(len(self._kernels), 1)
+        return seconds
 
 
 def measure(
-    layers: dict[str, Layer], each: Sequence[Operands], results: int, rounds: int, budget: float
-) -> dict[str, list[float]]:
+    layers: dict[str, Layer], operands: Operands, kernels: Sequence[tf.Tensor], results: int,
+    rounds: int, budget: float,
+) -> dict[str, list[float]]:  # fmt: skip
     """Seconds of one call of every layer in every round; see interleaved.measure.
 
     Args:
         layers: the contestants.
-        each: what they are called on, one after the other; operands that differ in the kernel.
+        operands: what they are called on.
+        kernels: what takes the place of the operands' kernel in turn; empty for that one alone.
         results: how many results a layer has.
         rounds: how many rounds.
         budget: seconds of a contestant in a round.
     """
-    loops = {name: Loop(layer, each, results).seconds for name, layer in layers.items()}
-    empty = Loop(None, each, results).seconds
-    seconds = interleaved.measure(loops, rounds, budget, dict.fromkeys(loops, empty))
-    return {name: [turn / len(each) for turn in values] for name, values in seconds.items()}
+    loops = {name: Loop(f, operands, kernels, results).seconds for name, f in layers.items()}
+    empty = Loop(None, operands, kernels, results).seconds
+    return interleaved.measure(loops, rounds, budget, dict.fromkeys(loops, empty))
