@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, shapes
+from bench import compare, machine, report, run, shapes
 from bench.limits import ITEM_BYTES
-from bench.shapes import SHAPES, Shape
+from bench.shapes import OWN, WORKLOADS, Shape, Workload
 
-ROUNDS, BUDGET = 15, 0.05  # seconds per contestant and round
-QUICK_ROUNDS, QUICK_BUDGET = 3, 0.01
+ROUNDS, BUDGET = 9, 0.015  # seconds per contestant and round
+FULL_ROUNDS, FULL_BUDGET = 15, 0.05
+QUICK_ROUNDS, QUICK_BUDGET = 3, 0.005
+FULL_DTYPES = ("float32", "bfloat16")
 INTERRUPTED = 130  # what shells make of Ctrl-C
 # Set to keep the NumPy of other programs small or the same everywhere, they would slow it here.
 SLOW_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -29,141 +28,135 @@ def _shape(text: str) -> Shape:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Times the op against plain reuse, concat and XLA, inside the graph; the core "
-        "alone against NumPy; everything against the limit of the machine. Ctrl-C keeps what is "
-        "complete.",
+        description="Times the op against plain reuse, Keras, concat, stack and XLA, inside the "
+        "graph and called from Python; the core alone against NumPy; other libraries where they "
+        "are installed; memory, and what comes before the first result; everything against the "
+        "limit of the machine. Ctrl-C keeps what is complete.",
+        epilog="python -m bench compare A B: what changed from one result to another.",
     )
     parser.add_argument(
-        "--shapes", default="", metavar="TEXT", help="only those of ours with it in the name"
-    )
+        "--shapes", default="", metavar="TEXT", help="only those of ours with it in group, use or "
+        "name",
+    )  # fmt: skip
     parser.add_argument(
         "--also", action="append", default=[], type=_shape, metavar="SHAPE",
         help="a shape of your own, such as '8x3 1000->700' or '2x[2000,500] 64->1'; may be "
         "repeated; with --shapes none, nothing but yours",
     )  # fmt: skip
-    parser.add_argument("--dtype", choices=list(ITEM_BYTES), default="float32")
-    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--dtype", choices=list(ITEM_BYTES), help="default float32")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; {FULL_ROUNDS} with --full")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    effort.add_argument(
+        "--full", action="store_true",
+        help="everything: more and longer rounds, float32 and bfloat16, with and without --jit, "
+        "all shapes called from Python, on one thread and more, and --grid",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2, help="default 2")
     parser.add_argument("--out", type=Path, default=Path("out/bench.json"))
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--forward", action="store_true", help="only forward")
-    only.add_argument("--backward", action="store_true", help="only forward and backward")
-    only.add_argument("--kernel-only", action="store_true", help="only the core against NumPy")
-    only.add_argument("--memory", action="store_true", help="only the memory needed")
+    for name in run.PARTS:
+        option = "--backward" if name == run.PASSES[1] else f"--{name.replace(' ', '-')}"
+        only.add_argument(
+            option, dest="only", action="store_const", const=name, help=f"only {ONLY[name]}"
+        )
     parser.add_argument(
         "--jit", action="store_true",
-        help="the op, plain reuse and concat all compiled by XLA; forward and backward only",
+        help="all compiled by XLA; forward and backward only, unless with --full",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     if options.rounds is None:
-        options.rounds = QUICK_ROUNDS if options.quick else ROUNDS
+        rounds = FULL_ROUNDS if options.full else ROUNDS
+        options.rounds = QUICK_ROUNDS if options.quick else rounds
     for name in ("rounds", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1")
     return options
 
 
+ONLY = {
+    "forward": "forward",
+    "forward+backward": "forward and backward",
+    "eager": "calls from Python",
+    "kernel only": "the core against NumPy",
+    "peers": "other libraries",
+    "memory": "the memory needed",
+    "load": "imports, loading, tracing and compiling",
+    "grid": "the op over plain reuse, number of inputs x rows of each",
+}
+
+
 def _parts(options: argparse.Namespace) -> list[str]:
     """What is asked for, of run.PARTS."""
-    asked = {
-        "forward": options.forward,
-        "forward+backward": options.backward,
-        "kernel only": options.kernel_only,
-        "memory": options.memory,
-    }
-    # XLA compiles neither the core alone nor the processes whose memory is measured.
-    every = list(asked)[:2] if options.jit else list(asked)
-    return [part for part, only in asked.items() if only] or every
+    if options.only:
+        return [options.only]
+    if options.full:
+        return list(run.PARTS)
+    if options.jit:  # XLA compiles neither the core alone nor other processes
+        return list(run.PASSES)
+    return [part for part in run.PARTS if part != "grid"]
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Sends what is written to stderr to nowhere."""
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
-
-def _import_tensorflow() -> None:
-    """With the settings that are read at import only."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # this is a benchmark of the CPU
-    with _quiet():  # a few lines that TensorFlow logs when imported heed no log level
-        import tensorflow  # noqa: F401
-
-
-def _why_no_op(dtype: str) -> str:
-    """Why the op does not run in this dtype; "" where it does."""
-    import shared_dense as sd
-    from bench import contestants
-
-    status = sd.status()
-    if not status.available:
-        return status.reason
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the fallback, which is told below
-        contestants.op(contestants.make_operands(Shape((1,), 1, 1), dtype))
-    status = sd.status()
-    return "" if status.last_path == "op" else status.last_reason
+def _plan(options: argparse.Namespace, workloads: Sequence[Workload]) -> run.Plan:
+    budget = FULL_BUDGET if options.full else BUDGET
+    dtypes = FULL_DTYPES if options.full else ("float32",)
+    return run.Plan(
+        workloads=workloads,
+        parts=_parts(options),
+        dtypes=(options.dtype,) if options.dtype else dtypes,
+        jits=(True,) if options.jit else (False, True) if options.full else (False,),
+        threads=options.threads,
+        rounds=options.rounds,
+        budget=QUICK_BUDGET if options.quick else budget,
+        full=options.full,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark.
+    """Runs the benchmark, or compares two results.
 
     Returns:
         0 when it did, 1 when there is no op to time, 2 for a wrong option, 130 after Ctrl-C.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["compare"]:
+        return compare.main(arguments[1:])
     options = _options(arguments)
-    chosen = [shape for shape in SHAPES if options.shapes in shape.name]
-    chosen += [shape for shape in options.also if shape not in chosen]
+    chosen = [
+        workload
+        for workload in WORKLOADS
+        if any(
+            options.shapes in text for text in (workload.group, workload.use, workload.shape.name)
+        )
+    ]
+    names = {workload.shape.name for workload in chosen}
+    chosen += [
+        Workload(OWN, "", shape) for shape in dict.fromkeys(options.also) if shape.name not in names
+    ]
     if not chosen:
-        names = "\n  ".join(shape.name for shape in SHAPES)
-        print(f"No shape has {options.shapes!r} in its name:\n  {names}", file=sys.stderr)
+        ours = "\n  ".join(f"{w.shape.name:<34} {w.group}: {w.use}" for w in WORKLOADS)
+        print(f"No shape has {options.shapes!r} in its name:\n  {ours}", file=sys.stderr)
         return 2
-    for variable in SLOW_NUMPY:  # before NumPy is imported, here and in the processes started
+    for variable in SLOW_NUMPY:  # before NumPy is imported in the processes started
         os.environ.pop(variable, None)
-    os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)
     try:
+        plan = _plan(options, chosen)
         # First of all: later, other threads would be there to disturb it.
-        measured = machine.measure(sorted({1, options.threads}), options.quick)
-        _import_tensorflow()
-        from bench import report, run, timing
-
-        timing.prepare(options.threads)
-        reason = _why_no_op(options.dtype)
+        measured = machine.measure(plan.thread_counts, options.quick)
+        found = run.Run(plan, measured, arguments).run()
     except KeyboardInterrupt:
         print("Interrupted before anything was timed.", file=sys.stderr)
         return INTERRUPTED
-    if reason:
-        print(f"There is no op to time in {options.dtype}: {reason}", file=sys.stderr)
+    except run.NoOp as error:
+        print(error, file=sys.stderr)
         return 1
-    budget = QUICK_BUDGET if options.quick else BUDGET
-    found = run.run(
-        run.Plan(
-            shapes=chosen,
-            parts=_parts(options),
-            dtype=options.dtype,
-            threads=options.threads,
-            rounds=options.rounds,
-            budget=budget,
-            jit=options.jit,
-            quick=options.quick,
-        ),
-        measured,
-    )
 
     print(report.text(found))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    options.out.write_text(report.to_json(found))
     print(f"\nAll figures: {options.out}")
     return INTERRUPTED if found["interrupted"] else 0
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 import shared_dense as sd
-from bench.exact import product
+from bench import exact
 from bench.shapes import Shape
 
 
@@ -38,10 +40,48 @@ def plain(operands: Operands) -> list:
     ]
 
 
+def keras_dense(operands: Operands) -> list:
+    """What users write: a Dense called per input, here with the kernel and bias that are given."""
+    in_features, units = operands.kernel.shape
+    dense = _dense(in_features, units, operands.kernel.dtype.name)
+    weights = [operands.kernel, operands.bias]
+    return [dense.stateless_call(weights, [], x)[0] for x in operands.xs]
+
+
+@functools.cache
+def _dense(in_features: int, units: int, dtype: str) -> keras.layers.Dense:
+    with tf.init_scope():  # called while a function is traced, which its variables must outlive
+        dense = keras.layers.Dense(
+            units, activation="relu", dtype=dtype, kernel_initializer="zeros"
+        )
+        dense.build((None, in_features))
+    return dense
+
+
 def concat(operands: Operands) -> list:
     """One matmul of all rows, between a copy of every input and a copy of every output."""
     joined = operands._replace(xs=[tf.concat(operands.xs, axis=0)])
     return tf.split(plain(joined)[0], [x.shape[0] for x in operands.xs])
+
+
+def stack(operands: Operands) -> list:
+    """A batched matmul, between a copy of every input and a copy of every output; equal rows."""
+    products = tf.matmul(tf.stack(operands.xs), operands.kernel)
+    return tf.unstack(tf.nn.relu(tf.nn.bias_add(products, operands.bias)))
+
+
+FORWARD: dict[str, Layer] = {
+    "op": op,
+    "plain": plain,
+    "keras": keras_dense,
+    "concat": concat,
+    "stack": stack,
+}
+
+
+def skipped(shape: Shape) -> dict[str, str]:
+    """Those that cannot compute the shape, and why."""
+    return {} if len(set(shape.rows)) == 1 else {"stack": "inputs differ in rows"}
 
 
 def with_backward(forward: Layer) -> Layer:
@@ -58,9 +98,9 @@ def with_backward(forward: Layer) -> Layer:
 
 
 def contestants(backward: bool, jit: bool = False) -> dict[str, Layer]:
-    """By name; XLA is plain reuse, compiled as a whole. With `jit` all are compiled."""
+    """By name; xla is plain reuse, compiled as a whole. With `jit` all are compiled."""
     wrap = with_backward if backward else lambda forward: forward
-    layers = {"op": wrap(op), "plain": wrap(plain), "concat": wrap(concat)}
+    layers = {name: wrap(forward) for name, forward in FORWARD.items()}
     if jit:
         return {name: _compiled(layer) for name, layer in layers.items()}
     return layers | {"xla": _compiled(layers["plain"])}
@@ -71,47 +111,15 @@ def _compiled(layer: Layer) -> Layer:
 
 
 def make_operands(shape: Shape, dtype: str = "float32") -> Operands:
-    """Normal numbers, the same on every run; outputs are of order one, half of them positive."""
-    rng = np.random.default_rng(0)
-    drawn = np.float64 if dtype == "float64" else np.float32
-
-    def normal(*size: int, scale: int = 1) -> tf.Tensor:
-        values = rng.standard_normal(size, drawn) / np.sqrt(scale).astype(drawn)
-        return tf.cast(tf.constant(values), dtype)
-
-    return Operands(
-        [normal(rows, shape.in_features) for rows in shape.rows],
-        normal(shape.in_features, shape.units, scale=shape.in_features),
-        normal(shape.units),
-        [normal(rows, shape.units) for rows in shape.rows],
+    """The numbers that exact.draw draws, as tensors."""
+    drawn = tf.nest.map_structure(
+        lambda x: tf.cast(tf.constant(x), dtype), exact.draw(shape, dtype)
     )
+    return Operands(*drawn)
 
 
-def exact(operands: Operands, signs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
-    """Outputs and, given where they are positive, gradients, in float64; for float64 more precise.
-
-    Where a sum is within rounding of zero, relu may rightly have slope zero or one. `signs` says
-    which was taken.
-    """
+def error(results: Sequence[tf.Tensor], operands: Operands, backward: bool) -> float:
+    """Largest error over all results of a layer, each relative to the largest of its tensor."""
+    drawn = exact.Drawn(*tf.nest.map_structure(np.asarray, operands))
     dtype = operands.kernel.dtype.name
-    wide = np.longdouble if dtype == "float64" else np.float64
-    xs, dys = ([np.asarray(x, np.float64) for x in part] for part in (operands.xs, operands.dys))
-    kernel, bias = (np.asarray(x, np.float64) for x in (operands.kernel, operands.bias))
-    values = [np.maximum(product(x, kernel, dtype) + bias, 0) for x in xs]
-    if signs is not None:
-        dzs = [dy * sign for dy, sign in zip(dys, signs, strict=True)]
-        values += [product(dz, kernel.T, dtype) for dz in dzs]
-        values.append(product(np.concatenate(xs).T, np.concatenate(dzs), dtype))
-        values.append(np.concatenate(dzs).astype(wide).sum(axis=0))
-    return values
-
-
-def error(layer: Layer, operands: Operands, backward: bool) -> float:
-    """Largest error over all results, each relative to the largest value of its tensor."""
-    results = [np.asarray(y) for y in tf.function(layer, autograph=False)(operands)]
-    signs = [y > 0 for y in results[: len(operands.xs)]] if backward else None
-    worst = 0.0
-    for got, want in zip(results, exact(operands, signs), strict=True):
-        off, size = np.abs(got - want).max(), np.abs(want).max()
-        worst = max(worst, off / size if off else 0.0)
-    return float(worst)
+    return exact.error([np.asarray(y) for y in results], drawn, backward, dtype)

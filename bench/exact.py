@@ -1,10 +1,43 @@
-"""Products to compare with, much more precise than what is compared."""
+"""Results to compare with, much more precise than what is compared, and how far that is off."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
+from bench.shapes import Shape
+
 SLICES = 3
+
+
+class Drawn(NamedTuple):
+    """What a layer takes, and the gradients that flow into its outputs, as NumPy arrays."""
+
+    xs: list[np.ndarray]
+    kernel: np.ndarray
+    bias: np.ndarray
+    dys: list[np.ndarray]
+
+
+def draw(shape: Shape, dtype: str) -> Drawn:
+    """Normal numbers, the same on every run; outputs are of order one, half of them positive.
+
+    In float32, also for narrower types: the caller rounds. In float64 for float64.
+    """
+    rng = np.random.default_rng(0)
+    drawn = np.float64 if dtype == "float64" else np.float32
+
+    def normal(*size: int, scale: int = 1) -> np.ndarray:
+        return rng.standard_normal(size, drawn) / np.sqrt(scale).astype(drawn)
+
+    return Drawn(
+        [normal(rows, shape.in_features) for rows in shape.rows],
+        normal(shape.in_features, shape.units, scale=shape.in_features),
+        normal(shape.units),
+        [normal(rows, shape.units) for rows in shape.rows],
+    )
 
 
 def product(a: np.ndarray, b: np.ndarray, dtype: str) -> np.ndarray:
@@ -37,3 +70,38 @@ def _slices(values: np.ndarray, bits: int, axis: int) -> list[np.ndarray]:
         parts.append(part)
         rest = rest - part
     return parts
+
+
+def layer(operands: Drawn, signs: Sequence[np.ndarray] | None, dtype: str) -> list[np.ndarray]:
+    """Outputs and, given where they are positive, gradients, in float64; for float64 more precise.
+
+    Where a sum is within rounding of zero, relu may rightly have slope zero or one. `signs` says
+    which was taken.
+    """
+    wide = np.longdouble if dtype == "float64" else np.float64
+    xs, dys = ([np.asarray(x, np.float64) for x in part] for part in (operands.xs, operands.dys))
+    kernel, bias = (np.asarray(x, np.float64) for x in (operands.kernel, operands.bias))
+    values = [np.maximum(product(x, kernel, dtype) + bias, 0) for x in xs]
+    if signs is not None:
+        dzs = [dy * sign for dy, sign in zip(dys, signs, strict=True)]
+        values += [product(dz, kernel.T, dtype) for dz in dzs]
+        values.append(product(np.concatenate(xs).T, np.concatenate(dzs), dtype))
+        values.append(np.concatenate(dzs).astype(wide).sum(axis=0))
+    return values
+
+
+def error(results: Sequence[np.ndarray], operands: Drawn, backward: bool, dtype: str) -> float:
+    """Largest error over all results, each relative to the largest value of its tensor.
+
+    Args:
+        results: outputs; with `backward`, then dX of each, dW and db.
+        operands: what they were computed from, already rounded to `dtype`.
+        backward: whether there are gradients.
+        dtype: of limits.ITEM_BYTES.
+    """
+    signs = [y > 0 for y in results[: len(operands.xs)]] if backward else None
+    worst = 0.0
+    for got, want in zip(results, layer(operands, signs, dtype), strict=True):
+        off, size = np.abs(got - want).max(), np.abs(want).max()
+        worst = max(worst, off / size if off else 0.0)
+    return float(worst)

@@ -12,29 +12,21 @@ prints a line of JSON about the BLAS and then one for each shape.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
-import json
-import os
-import statistics
-import subprocess
-import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
-from bench import medians, shapes
+from bench import interleaved, medians, processes, shapes
 from bench.shapes import Shape
 
-ROOT = Path(__file__).resolve().parent.parent
 DTYPES = ("float32", "float64")  # those that NumPy multiplies with BLAS
 # OpenBLAS's threads spin for about 0.1 s after a product and would slow what comes next.
 SETTLE_STEP, SETTLE_STEPS = 0.01, 100  # seconds of a look, and how many at most
-MOST_CALLS = 100_000
 
 
 def load_core() -> ModuleType:
@@ -90,18 +82,10 @@ def _settle() -> None:
             return
 
 
-def _calls(run: Callable[[int], float], budget: float) -> int:
-    """How many calls take about `budget` seconds."""
-    calls = 1
-    while (seconds := run(calls)) < budget / 10 and calls < MOST_CALLS:
-        calls *= 4
-    return int(np.clip(calls * budget / seconds, 1, MOST_CALLS))
-
-
 def time_shape(
     core: ModuleType, shape: Shape, dtype: str, threads: int, rounds: int, budget: float
 ) -> dict:
-    """One row: microseconds of both, ratios over interleaved rounds, how far the results differ.
+    """Microseconds of both, ratios over interleaved rounds, how far the results differ.
 
     A product of 1 x 1 takes as long as it takes to call np.matmul from Python; that is taken off.
     """
@@ -123,24 +107,15 @@ def time_shape(
             _settle()
         return seconds
 
-    run = {"core": run_core, "numpy": run_numpy}
-    calls = {name: _calls(function, budget) for name, function in run.items()}
-    whole: dict[str, list[float]] = {name: [] for name in run}
-    calling = []
-    for r in range(rounds):
-        for name in ("core", "numpy") if r % 2 else ("numpy", "core"):
-            whole[name].append(run[name](calls[name]))
-        calling.append(_numpy_seconds(one, one, one.copy(), 1000) / 1000)
-    overhead = {"core": 0.0, "numpy": statistics.median(calling)}
-    seconds = {
-        name: [max(t / calls[name] - overhead[name], 1e-9) for t in whole[name]] for name in run
-    }
+    def run_nothing(calls: int) -> float:
+        return _numpy_seconds(one, one, one.copy(), calls)
+
+    seconds = interleaved.measure(
+        {"core": run_core, "numpy": run_numpy}, rounds, budget, {"numpy": run_nothing}
+    )
     return {
-        "shape": shape.name,
-        **shape._asdict(),
-        "threads": threads,
-        "us": {name: medians.microseconds(values) for name, values in seconds.items()},
-        "ratio": {"numpy": medians.ratios(seconds, "numpy", of="core")},
+        **medians.times(seconds, of="core"),
+        "skipped": {},
         "difference": float(np.abs(np.concatenate(got) - want).max() / np.abs(want).max()),
     }
 
@@ -153,21 +128,9 @@ def measure(
     Raises:
         RuntimeError: the process failed; the message is the last it said.
     """
-    command = [sys.executable, "-m", "bench.kernel_only", "--threads", str(threads)]
-    command += ["--dtype", dtype, "--rounds", str(rounds), "--budget", str(budget)]
-    command += [shape.name for shape in timed]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as child:  # fmt: skip
-        try:
-            yield from map(json.loads, child.stdout)
-            if child.wait() != 0:
-                reason = (child.stderr.read().strip().splitlines() or ["no message"])[-1]
-                raise RuntimeError(f"the kernel-only timing failed: {reason}")
-        finally:
-            child.kill()  # Ctrl-C: it would go on in the background
+    arguments = ["--threads", threads, "--dtype", dtype, "--rounds", rounds, "--budget", budget]
+    arguments += [shape.name for shape in timed]
+    return processes.lines("bench.kernel_only", arguments, {"OPENBLAS_NUM_THREADS": str(threads)})
 
 
 def main() -> int:
@@ -179,19 +142,14 @@ def main() -> int:
     parser.add_argument("--budget", type=float, required=True)
     parser.add_argument("shapes", nargs="+", type=shapes.parse)
     options = parser.parse_args()
-    say = functools.partial(print, flush=True)
     core = load_core()
-    say(json.dumps({"blas": blas_name()}))
+    processes.say({"blas": blas_name()})
     for shape in options.shapes:
-        row = time_shape(
-            core, shape, options.dtype, options.threads, options.rounds, options.budget
+        processes.say(
+            time_shape(core, shape, options.dtype, options.threads, options.rounds, options.budget)
         )
-        say(json.dumps(row))
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # the parent, which heard it too, says so
-        sys.exit(130)
+    processes.exit_quietly(main)

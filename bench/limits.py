@@ -16,6 +16,12 @@ tensors at once, because the benchmark repeats one call on the same tensors. Rea
 copying have bandwidths of their own: a cache, and a processor's link to memory, may move bytes both
 ways at once. So no term adds reading to writing in time.
 
+With cold weights, where every call takes another kernel, that comes from DRAM:
+
+    seconds >= bytes of W / read bandwidth of DRAM
+
+and the bandwidths of the other terms are those of the smallest level, where all else may lie.
+
 Tensors a little larger than a level may find a part of themselves in it still, and come in a little
 under the limit of the next.
 """
@@ -101,11 +107,38 @@ def _limit(flops: float, moved: Traffic, peak: float, level: Level | None) -> Li
     return Limit(arithmetic, "FMA") if arithmetic >= memory else Limit(memory, level.name)
 
 
-def limit(shape: Shape, backward: bool, dtype: str, machine: Machine, bias: bool = True) -> Limit:
-    """Least seconds of one call of the shape, in a dtype of ITEM_BYTES."""
+def limit(
+    shape: Shape,
+    backward: bool,
+    dtype: str,
+    machine: Machine,
+    bias: bool = True,
+    cold: bool = False,
+) -> Limit:
+    """Least seconds of one call of the shape, in a dtype of ITEM_BYTES.
+
+    Args:
+        shape: the kernel and its inputs.
+        backward: whether gradients are made as well.
+        dtype: of all tensors.
+        machine: what it can do.
+        bias: whether there is one.
+        cold: whether the kernel comes from DRAM.
+    """
+    if cold:
+        return _cold_limit(shape, backward, dtype, machine)
     moved = traffic(shape, backward, ITEM_BYTES[dtype], bias)
     level = level_of(moved.held, machine)
     return _limit(shape.flops(backward), moved, machine.fma[FMA_DTYPE[dtype]], level)
+
+
+def _cold_limit(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:
+    warm = floor(shape, backward, dtype, machine)
+    if not machine.levels:
+        return warm
+    dram = machine.levels[-1]
+    kernel = shape.in_features * shape.units * ITEM_BYTES[dtype] / dram.read
+    return max(warm, Limit(kernel, dram.name))
 
 
 def floor(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:

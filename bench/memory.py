@@ -1,29 +1,34 @@
-"""How much memory a forward and backward pass needs: the op against plain reuse.
+"""How much memory a forward and backward pass needs, against the number of inputs.
 
 TensorFlow accounts for the memory of GPUs only. So each runs in a process of its own, and what
 counts is how far the peak of its resident memory rises above what is there before: outputs,
 gradients, and whatever lies between.
 
-    python -m bench.memory op THREADS DTYPE
+    python -m bench.memory op THREADS DTYPE SHAPE
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from bench import processes
+from bench.graph import ENVIRONMENT, quiet
 from bench.limits import ITEM_BYTES
-from bench.shapes import Shape
+from bench.shapes import Shape, Workload, parse
 
-ROOT = Path(__file__).resolve().parent.parent
 # Plain reuse makes a dW for every input before it adds them up: here each is larger than all else.
-SHAPE = Shape((16,) * 16, 2048, 2048)
-WARM_UP = Shape((1,) * 16, 8, 8)
-CONTESTANTS = ("op", "plain")
+ROWS, SIZE = 16, 2048
+MOST_INPUTS = 16
+INPUTS = (1, 2, 4, 8, MOST_INPUTS)
+CONTESTANTS = ("op", "plain", "concat")
+
+
+def workload(inputs: int) -> Workload:
+    """What is measured for so many inputs."""
+    return Workload("memory", f"{inputs} inputs", Shape((ROWS,) * inputs, SIZE, SIZE))
 
 
 def _status_bytes(field: str) -> int:
@@ -37,28 +42,23 @@ def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_growth(name: str, dtype: str) -> int:
+def _peak_growth(name: str, shape: Shape, dtype: str) -> int:
     """Bytes by which one call of the contestant raises the peak of this process."""
     import tensorflow as tf
 
     import shared_dense as sd
     from bench import contestants
 
-    def signature(*shape: int | None) -> tf.TensorSpec:
-        return tf.TensorSpec(shape, dtype)
+    def signature(*size: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec(size, dtype)
 
-    n = len(SHAPE.rows)
-    specs = contestants.Operands(
-        [signature(None, None)] * n,
-        signature(None, None),
-        signature(None),
-        [signature(None, None)] * n,
-    )
+    # Features unknown: the small call has everything traced, optimised and loaded for the large.
+    each = [signature(rows, None) for rows in shape.rows]
+    specs = contestants.Operands(each, signature(None, None), signature(None), each)
     layer = contestants.contestants(backward=True)[name]
-    # Sizes unknown: the small call has everything traced, optimised and loaded for the large one.
     function = tf.function(layer, input_signature=[specs], autograph=False)
-    function(contestants.make_operands(WARM_UP, dtype))
-    operands = contestants.make_operands(SHAPE, dtype)
+    function(contestants.make_operands(shape._replace(in_features=8, units=8), dtype))
+    operands = contestants.make_operands(shape, dtype)
     _reset_peak()
     before = _status_bytes("VmRSS")
     results = function(operands)
@@ -69,44 +69,38 @@ def _peak_growth(name: str, dtype: str) -> int:
     return peak - before
 
 
-def _bytes_of(name: str, threads: int, dtype: str) -> int:
-    command = [sys.executable, "-m", "bench.memory", name, str(threads), dtype]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"memory of {name} could not be measured: {reason}")
-    return json.loads(done.stdout.splitlines()[-1])
+def measure(inputs: int, threads: int, dtype: str) -> dict:
+    """Peak bytes of all, and those of one dW.
+
+    Raises:
+        RuntimeError: it could not be measured; the message says why.
+    """
+    shape = workload(inputs).shape
+    peaks = {}
+    for name in CONTESTANTS:
+        (line,) = processes.lines("bench.memory", [name, threads, dtype, shape.name], ENVIRONMENT)
+        peaks[name] = line["bytes"]
+    return {"dkernel_bytes": SIZE * SIZE * ITEM_BYTES[dtype], "peak_bytes": peaks}
 
 
-def measure(threads: int, dtype: str) -> dict:
-    """Peak bytes of both, and those of one dW; where it cannot be measured, the reason."""
-    found = {
-        "shape": SHAPE.name,
-        "dtype": dtype,
-        "dkernel_bytes": SHAPE.in_features * SHAPE.units * ITEM_BYTES[dtype],
-    }
-    try:
-        return found | {
-            "peak_bytes": {name: _bytes_of(name, threads, dtype) for name in CONTESTANTS}
-        }
-    except (RuntimeError, ValueError) as error:
-        return found | {"unavailable": str(error)}
+def rows(inputs: tuple[int, ...], threads: int, dtype: str) -> Iterator[dict]:
+    """A row for each number of inputs, as the results have it."""
+    for n in inputs:
+        setting = {"dtype": dtype, "threads": threads, "jit": False, "kernels": 1}
+        yield {**workload(n).described(), **setting, **measure(n, threads, dtype)}
 
 
 def main() -> int:
     """Prints the growth of the contestant named on the command line, in bytes."""
-    name, threads, dtype = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    name, threads, dtype, shape = sys.argv[1], int(sys.argv[2]), sys.argv[3], parse(sys.argv[4])
+    with quiet():
+        import tensorflow  # noqa: F401
     from bench import timing
 
     timing.prepare(threads)
-    print(json.dumps(_peak_growth(name, dtype)))
+    processes.say({"bytes": _peak_growth(name, shape, dtype)})
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # the parent, which heard it too, says so
-        sys.exit(130)
+    processes.exit_quietly(main)

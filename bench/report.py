@@ -1,54 +1,79 @@
-"""What came out: a table to read and a JSON to keep."""
+"""What came out: tables to read and a JSON to keep."""
 
 from __future__ import annotations
 
-import platform
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
-import keras
-import numpy as np
-import tensorflow as tf
+from bench.shapes import GROUPS, OWN
 
-import shared_dense as sd
-from bench import machine as machine_limits
-
-OTHERS = {"plain": "plain", "concat": "concat", "xla": "XLA"}
+LABELS = {
+    "plain": "plain", "keras": "Keras", "concat": "concat", "stack": "stack", "xla": "XLA",
+    "layer": "layer", "numpy": "NumPy",
+}  # fmt: skip
 PASSES = {"forward": "Forward", "forward+backward": "Forward and backward"}
+ALL = "all"  # the group of means over all groups
 
 
-def machine(threads: int) -> dict:
-    """What the figures depend on, apart from the code."""
+def to_json(found: dict) -> str:
+    """The results with a line for each row: differences between two files can be read."""
+
+    def value(part: object) -> str:
+        if isinstance(part, list) and part:
+            return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in part) + "\n ]"
+        return json.dumps(part)
+
+    return "{\n" + ",\n".join(f' "{key}": {value(part)}' for key, part in found.items()) + "\n}\n"
+
+
+def setting(row: dict) -> dict:
+    """What rows of one table share."""
     return {
-        "cpu": machine_limits.cpu_name(),
-        "cores": len(machine_limits.cpus()),
-        "threads": threads,
-        "isa": sd.status().isa,
+        "dtype": row["dtype"],
+        "threads": row["threads"],
+        "jit": row["jit"],
+        "cold": row["kernels"] > 1,
+        "pass": row.get("pass", "forward"),
     }
 
 
-def versions() -> dict:
-    """Of everything that takes part."""
+def _tables(rows: Sequence[dict]) -> Iterator[tuple[dict, list[dict]]]:
+    """Settings in the order in which they came, and the rows of each."""
+    seen: list[dict] = []
+    for row in rows:
+        if setting(row) not in seen:
+            seen.append(setting(row))
+    for each in seen:
+        yield each, [row for row in rows if setting(row) == each]
+
+
+def means(rows: Sequence[dict]) -> dict[str, float]:
+    """Geometric means of the median ratios, by contestant, over the rows where it takes part."""
+    names = dict.fromkeys(name for row in rows for name in row["ratio"])
     return {
-        "shared_dense": sd.__version__,
-        "compiler": sd.status().compiler,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
+        name: statistics.geometric_mean(
+            row["ratio"][name]["median"] for row in rows if name in row["ratio"]
+        )
+        for name in names
     }
 
 
-def geometric_means(rows: Sequence[dict]) -> dict[str, float]:
-    """Of the median ratios, by contestant."""
-    return {
-        name: statistics.geometric_mean(row["ratio"][name]["median"] for row in rows)
-        for name in rows[0]["ratio"]
-    }
+def geometric_means(rows: Sequence[dict]) -> list[dict]:
+    """Of every setting: over all rows, and over those of each group."""
+    found = []
+    for each, table in _tables(rows):
+        groups = dict.fromkeys(row["group"] for row in table)
+        for group in (*groups, ALL):
+            chosen = [row for row in table if group in (row["group"], ALL)]
+            found.append({**each, "group": group, "ratio": means(chosen)})
+    return found
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.2f}{'!' if value < 1 else ' '}"
+def _ratio(value: float | None) -> str:
+    """Nothing for one that does not take part."""
+    return "- " if value is None else f"{value:.2f}{'!' if value < 1 else ' '}"
 
 
 def _us(value: float) -> str:
@@ -59,131 +84,223 @@ def _bytes(value: float) -> str:
     return f"{value / 1e6:.0f} MB"
 
 
-def _row(name: str, width: int, us: float, row: dict, ratios: Sequence[float]) -> str:
-    limit = f"{_us(row['limit_us']):>11}{row['of_limit']:>10.0%}{row['limit_by']:>6}"
-    cells = "".join(f"{_ratio(ratio):>12}" for ratio in ratios)
-    return f"{name:<{width}}{_us(us):>11}{limit}{cells}".rstrip()
+def spread_of(values: dict[str, float]) -> float:
+    """Half the distance between the quartiles, as a part of the median."""
+    return (values["q3"] - values["q1"]) / 2 / values["median"]
 
 
-def _head(width: int, us: str, others: Sequence[str]) -> str:
-    head = "".join(f"{'vs ' + label:>12}" for label in others)
-    return f"{'shape':<{width}}{us:>11}{'limit us':>11}{'of limit':>10}{'by':>6}{head}"
+Column = tuple[str, int, Callable[[dict], str]]  # head, width, cell
 
 
-def _mean(width: int, rows: Sequence[dict], ratios: Sequence[float]) -> str:
-    of_limit = statistics.geometric_mean(row["of_limit"] for row in rows)
-    cells = "".join(f"{_ratio(ratio):>12}" for ratio in ratios)
-    return f"{'geometric mean':<{width}}{'':>22}{of_limit:>10.0%}{'':>6}{cells}".rstrip()
+def _columns(rows: Sequence[dict], timed: str) -> list[Column]:
+    """Of one table, whose times are of the contestant `timed`."""
+    columns: list[Column] = [
+        ("shape", -max(14, *(len(row["shape"]) for row in rows)), lambda row: row["shape"]),
+        (f"{timed} us", 11, lambda row: _us(row["us"][timed]["median"])),
+        ("+-", 5, lambda row: f"{spread_of(row['us'][timed]):.0%}"),
+    ]
+    if "limit_us" in rows[0]:
+        columns += [
+            ("limit us", 11, lambda row: _us(row["limit_us"])),
+            ("of limit", 9, lambda row: f"{row['of_limit']:.0%}"),
+            ("by", 5, lambda row: row["limit_by"]),
+        ]
+    if "error" in rows[0]:
+        columns += [
+            ("error", 9, lambda row: f"{row['error'][timed]:.1e}"),
+            ("plain's", 9, lambda row: f"{row['error']['plain']:.1e}"),
+        ]
+    if "difference" in rows[0]:
+        columns.append(("differ by", 10, lambda row: f"{row['difference']:.1e}"))
+
+    def versus(name: str) -> Callable[[dict], str]:
+        return lambda row: _ratio(row["ratio"].get(name, {}).get("median"))
+
+    names = dict.fromkeys(name for row in rows for name in row["ratio"])
+    columns += [(f"vs {LABELS[name]}", 11, versus(name)) for name in names]
+    columns.append(("  use", -1, lambda row: f"  {row['use']}"))
+    return columns
 
 
-def _table(rows: Sequence[dict]) -> list[str]:
-    width = max(14, *(len(row["shape"]) for row in rows))
-    others = {name: OTHERS[name] for name in rows[0]["ratio"]}
-    lines = [_head(width, "op us", list(others.values()))]
-    for row in rows:
-        ratios = [row["ratio"][name]["median"] for name in others]
-        lines.append(_row(row["shape"], width, row["us"]["op"], row, ratios))
-    lines.append(_mean(width, rows, list(geometric_means(rows).values())))
-    losses = {
-        label: sum(row["ratio"][name]["median"] < 1 for row in rows)
-        for name, label in others.items()
-    }
-    lost = ", ".join(f"{count} vs {label}" for label, count in losses.items())
-    lines.append(f"losses (!) of {len(rows)}: {lost}")
-    known = [row["error"] for row in rows if "error" in row]  # none where Ctrl-C came first
-    if known:
-        errors = {name: max(error[name] for error in known) for name in ("op", "plain")}
-        lines.append(
-            f"largest error against float64, relative to its tensor: op {errors['op']:.1e}, "
-            f"plain reuse {errors['plain']:.1e}"
-        )
-    return lines
-
-
-def _kernel_table(rows: Sequence[dict]) -> list[str]:
-    """Of one number of threads."""
-    width = max(14, *(len(row["shape"]) for row in rows))
-    lines = [_head(width, "core us", ["NumPy"])]
-    ratios = [row["ratio"]["numpy"]["median"] for row in rows]
-    for row, ratio in zip(rows, ratios, strict=True):
-        lines.append(_row(row["shape"], width, row["us"]["core"], row, [ratio]))
-    lines.append(_mean(width, rows, [statistics.geometric_mean(ratios)]))
-    lines.append(f"losses (!) of {len(rows)}: {sum(ratio < 1 for ratio in ratios)} vs NumPy")
-    lines.append(
-        "largest difference between the two, relative to the largest value: "
-        f"{max(row['difference'] for row in rows):.1e}"
+def _line(columns: Sequence[Column], cells: Sequence[str]) -> str:
+    padded = (
+        f"{cell:<{-width}}" if width < 0 else f"{cell:>{width}}"
+        for (_, width, _), cell in zip(columns, cells, strict=True)
     )
+    return "".join(padded).rstrip()
+
+
+def _table(rows: Sequence[dict], timed: str = "op") -> list[str]:
+    """The rows under the names of their groups, with means and what was lost."""
+    columns = _columns(rows, timed)
+    lines = [_line(columns, [head for head, _, _ in columns])]
+
+    def mean(title: str, chosen: Sequence[dict]) -> str:
+        ratios = means(chosen)
+        cells = {f"vs {LABELS[name]}": _ratio(value) for name, value in ratios.items()}
+        if "of_limit" in chosen[0]:
+            of_limit = statistics.geometric_mean(row["of_limit"] for row in chosen)
+            cells["of limit"] = f"{of_limit:.0%}"
+        cells["shape"] = title
+        return _line(columns, [cells.get(head, "") for head, _, _ in columns])
+
+    groups = [(group, list(part)) for group, part in groupby(rows, lambda row: row["group"])]
+    for group, part in groups:
+        title = {**GROUPS, OWN: "yours"}.get(group, "")
+        lines.append(f"-- {group}{': ' if title else ''}{title}")
+        lines += [_line(columns, [cell(row) for _, _, cell in columns]) for row in part]
+        if len(groups) > 1 and len(part) > 1:
+            lines.append(mean("  mean", part))
+    lines.append(mean("geometric mean", rows))
+    names = dict.fromkeys(name for row in rows for name in row["ratio"])
+    ratios = {
+        name: [row["ratio"][name]["median"] for row in rows if name in row["ratio"]]
+        for name in names
+    }
+    lost = ", ".join(
+        f"{sum(value < 1 for value in values)}"
+        + (f" of {len(values)}" if len(values) < len(rows) else "")
+        + f" vs {LABELS[name]}"
+        for name, values in ratios.items()
+    )
+    lines.append(f"losses (!) of {len(rows)}: {lost}")
     return lines
 
 
-def _kernel_only(found: dict) -> list[str]:
+def _title(each: dict, rows: Sequence[dict]) -> str:
+    plural = "thread" if each["threads"] == 1 else "threads"
+    title = f"{PASSES[each['pass']]}, {each['dtype']}, {each['threads']} {plural}"
+    if each["jit"]:
+        title += ", all compiled by XLA"
+    if each["cold"]:
+        title += ": cold weights, every call takes another kernel, from DRAM"
+    return title
+
+
+def _sections(found: dict) -> list[str]:
     lines = []
-    for threads in sorted({row["threads"] for row in found["kernel_only"]}):
-        plural = "thread" if threads == 1 else "threads"
+    for section, prefix in (("results", ""), ("eager", "Called from Python: "), ("grid", "Map: ")):
+        for each, rows in _tables(found[section]):
+            lines += ["", prefix + _title(each, rows), *_table(rows)]
+    for each, rows in _tables(found["kernel_only"]):
+        plural = "thread" if each["threads"] == 1 else "threads"
         lines += [
             "",
-            f"Kernel only, {threads} {plural}: the core's forward product without TensorFlow, "
-            f"bias or activation, vs np.matmul of the concatenated inputs ({found['blas']}; less "
-            "the time of a 1 x 1 product)",
-            *_kernel_table([row for row in found["kernel_only"] if row["threads"] == threads]),
+            f"Kernel only, {each['dtype']}, {each['threads']} {plural}: the core's forward product "
+            "without TensorFlow, bias or activation, vs np.matmul of the concatenated inputs "
+            f"({found['blas']}; less the time of a 1 x 1 product)",
+            *_table(rows, "core"),
         ]
-    if "kernel_only_failed" in found:
-        lines += ["", f"Kernel only: {found['kernel_only_failed']}"]
+    return lines
+
+
+def _peers(found: dict) -> list[str]:
+    """Beside the op's figures, which are of another process: no ratio of rounds."""
+
+    def key(row: dict) -> tuple:
+        return (row["shape"], *setting(row).values())
+
+    ours = {
+        section: {key(row): row["us"]["op"]["median"] for row in found[section]}
+        for section in ("results", "eager")
+    }
+    lines = []
+    names = dict.fromkeys((row["peer"], row["version"]) for row in found["peers"])
+    for name, version in names:
+        for each, rows in _tables([row for row in found["peers"] if row["peer"] == name]):
+            width = max(14, *(len(row["shape"]) for row in rows))
+            lines += [
+                "",
+                f"{name} {version}: {_title(each, rows)}; called from Python, plain reuse",
+                f"{'shape':<{width}}{name + ' us':>11}{'+-':>5}{'error':>9}"
+                f"{'/op graph':>11}{'/op eager':>11}  use",
+            ]
+            for row in rows:
+                us = row["us"]["median"]
+                known = [ours[section].get(key(row)) for section in ("results", "eager")]
+                cells = "".join(f"{_ratio(us / op if op else None):>11}" for op in known)
+                lines.append(
+                    f"{row['shape']:<{width}}{_us(us):>11}{spread_of(row['us']):>5.0%}"
+                    f"{row['error']:>9.1e}{cells}  {row['use']}"
+                )
     return lines
 
 
 def _limit_lines(found: dict) -> list[str]:
-    limit, threads = found["limit"], found["machine"]["threads"]
-    (machine,) = [m for m in limit["machines"] if m["threads"] == threads]
-    levels = []
-    for level in machine["levels"]:
-        capacity = "" if level["capacity"] is None else f" ({level['capacity'] / 2**20:.0f} MiB)"
-        rates = "/".join(f"{level[way] / 1e9:.0f}" for way in ("read", "write", "copy"))
-        levels.append(f"{level['name']}{capacity} {rates}")
-    lines = [f"limit: FMA {limit['gflops']:.0f} GFLOP/s", f"  {limit['source']}"]
-    if levels:
-        lines[0] += f"; {', '.join(levels)} GB/s read/write/copy"
+    lines = [f"limit: {found['limit']['source']}"]
+    for machine in found["limit"]["machines"]:
+        levels = []
+        for level in machine["levels"]:
+            capacity = (
+                "" if level["capacity"] is None else f" ({level['capacity'] / 2**20:.0f} MiB)"
+            )
+            rates = "/".join(f"{level[way] / 1e9:.0f}" for way in ("read", "write", "copy"))
+            levels.append(f"{level['name']}{capacity} {rates}")
+        rate = ", ".join(f"{dtype} {fma / 1e9:.0f}" for dtype, fma in machine["fma"].items())
+        line = f"  threads: {machine['threads']}; FMA GFLOP/s: {rate}"
+        lines.append(line + (f"; GB/s read/write/copy: {', '.join(levels)}" if levels else ""))
     return lines
 
 
 def _memory(found: dict) -> list[str]:
-    memory = found.get("memory")
-    if memory is None:
+    if not found["memory"]:
         return []
-    title = f"Memory of forward and backward, {memory['shape']}, {memory['dtype']}"
-    if "unavailable" in memory:
-        return ["", title, f"not measured: {memory['unavailable']}"]
-    op, plain = (memory["peak_bytes"][name] for name in ("op", "plain"))
-    return [
+    first = found["memory"][0]
+    names = list(first["peak_bytes"])
+    lines = [
         "",
-        title,
-        f"peak above what the operands take: op {_bytes(op)}, plain reuse {_bytes(plain)}; "
-        f"one kernel gradient is {_bytes(memory['dkernel_bytes'])}",
+        f"Memory of forward and backward, {first['dtype']}: peak above what the operands take; one "
+        f"kernel gradient is {_bytes(first['dkernel_bytes'])}",
+        f"{'shape':<18}" + "".join(f"{name:>10}" for name in names),
     ]
+    for row in found["memory"]:
+        cells = "".join(f"{_bytes(row['peak_bytes'][name]):>10}" for name in names)
+        lines.append(f"{row['shape']:<18}{cells}")
+    return lines
+
+
+def _load(found: dict) -> list[str]:
+    if not found["load"]:
+        return []
+    lines = ["", "From the start of a process to its results, seconds"]
+    for row in found["load"]:
+        steps = ", ".join(
+            f"{step} {values['median']:.3g}" for step, values in row["seconds"].items()
+        )
+        way = "compiled by XLA" if row["jit"] else "in a graph"
+        lines.append(f"{row['contestant']}, {row['dtype']}, {way}: {steps}")
+    return lines
 
 
 def text(found: dict) -> str:
     """The tables, with what is needed to read them."""
-    m, v = found["machine"], found["versions"]
+    m, v, made = found["machine"], found["versions"], found["commit"]
+    revision = "no git checkout"
+    if made:
+        revision = f"commit {made['hash'][:12]}" + (", with changes" if made["dirty"] else "")
     lines = [
         f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['isa']}",
         ", ".join(f"{name} {version}" for name, version in v.items()),
-        f"{found['dtype']}, bias and relu; median of {found['rounds']} rounds, inside the graph"
-        + (", all compiled by XLA" if found["jit"] else ""),
-        "vs: times the op is faster than plain reuse (TensorFlow's fused matmul per input), concat "
-        "(with its copies), XLA; ! where it is slower",
+        f"{revision}; {found['command']}",
+        f"bias and relu; median of {found['rounds']} rounds; +- half the distance of the quartiles",
+        "vs: times the op is faster than plain reuse (TensorFlow's fused matmul per input), Keras "
+        "(a Dense per input), concat and stack (with their copies), XLA (of plain reuse); ! where "
+        "it is slower",
+        "error: the op's largest against float64, relative to its tensor; then plain reuse's",
         *_limit_lines(found),
         "  of limit: the least time of arithmetic (FMA) and of moving each tensor once (by the "
         "level that holds them), as a part of the op's time",
+        *_sections(found),
+        *_peers(found),
+        *_memory(found),
+        *_load(found),
     ]
-    for key, title in PASSES.items():
-        rows = [row for row in found["results"] if row["pass"] == key]
-        if rows:
-            lines += ["", title, *_table(rows)]
-    lines += [*_kernel_only(found), *_memory(found)]
-    doubtful = doubtful_rows(found["results"])
+    doubtful = doubtful_rows([*found["results"], *found["grid"]])
     if doubtful:
         lines += ["", f"Faster than the limit allows, so do not believe: {'; '.join(doubtful)}"]
+    if found["skipped"]:
+        lines += ["", "Skipped:"]
+        lines += [f"  {name}: {reason}" for name, reason in found["skipped"].items()]
     if found["interrupted"]:
         lines += ["", "Interrupted: this is what was complete by then."]
     return "\n".join(lines)
@@ -199,5 +316,5 @@ def doubtful_rows(rows: Sequence[dict]) -> list[str]:
         f"{row['shape']} {row['pass']} {name}"
         for row in rows
         for name, us in row["us"].items()
-        if 1.1 * us < row["floor_us"]
+        if 1.1 * us["median"] < row["floor_us"]
     ]

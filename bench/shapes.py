@@ -1,4 +1,4 @@
-"""The shapes that are timed."""
+"""The shapes that are timed, each under the use that it comes from."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ class Shape(NamedTuple):
         return 2 * sum(self.rows) * self.in_features * self.units * (3 if backward else 1)
 
 
+class Workload(NamedTuple):
+    """A shape, and where it occurs."""
+
+    group: str  # of GROUPS, or OWN
+    use: str
+    shape: Shape
+
+    def described(self) -> dict:
+        """As the rows of the results have it."""
+        return {
+            "group": self.group,
+            "use": self.use,
+            "shape": self.shape.name,
+            "inputs": len(self.shape.rows),
+            **self.shape._asdict(),
+        }
+
+
 def parse(name: str) -> Shape:
     """The shape of a name: `parse(shape.name) == shape`.
 
@@ -48,29 +66,49 @@ def parse(name: str) -> Shape:
     return shape
 
 
-SHAPES = [
-    # Few rows: reading the kernel is the work.
-    Shape((1,) * 1, 4096, 4096),
-    Shape((1,) * 2, 1024, 1024),
-    Shape((1,) * 4, 512, 512),
-    Shape((1,) * 8, 1024, 1024),
-    Shape((1,) * 8, 4096, 4096),
-    # Small batches through several towers, views or crops.
-    Shape((8,) * 8, 1024, 1024),
-    Shape((32,) * 2, 784, 128),
-    Shape((32,) * 16, 512, 512),
-    Shape((4,) * 32, 256, 256),
-    Shape((16,) * 64, 128, 128),
-    Shape((1,) * 128, 768, 768),
-    Shape((1, 7, 33, 120), 640, 96),
-    # Many rows: arithmetic is the work.
-    Shape((128,) * 2, 300, 100),
-    Shape((256,) * 4, 768, 768),
-    Shape((1024,) * 2, 1024, 1024),
-    Shape((64,) * 2, 2048, 8192),
-    # Heads over a feature pyramid, scores, and sizes that no block divides.
-    Shape((4000, 1000, 250, 60, 15), 256, 3),
-    Shape((4000, 1000, 250, 60, 15), 256, 12),
-    Shape((2000, 500), 64, 1),
-    Shape((16,) * 3, 17, 23),
+GROUPS = {
+    "skinny": "few rows: reading the kernel is the work",
+    "middle": "small batches through several towers, views or crops",
+    "large": "many rows: arithmetic, or moving the rows, is the work",
+}
+OWN = "own"  # the group of shapes that the user gives
+
+WORKLOADS = [
+    Workload(group, use, parse(name))
+    for group, use, name in (
+        ("skinny", "single request, wide layer", "1x1 4096->4096"),
+        ("skinny", "two-tower query serving", "2x1 1024->1024"),
+        ("skinny", "pair of pairs, scored online", "4x1 512->512"),
+        ("skinny", "multi-crop projection, one image", "8x1 1024->1024"),
+        ("skinny", "eight decoding streams", "8x1 4096->4096"),
+        ("skinny", "per-timestep head, one sequence", "128x1 768->768"),
+        ("middle", "Siamese batch", "2x32 784->128"),
+        ("middle", "multi-crop projection", "8x8 1024->1024"),
+        ("middle", "sixteen-view encoder", "16x32 512->512"),
+        ("middle", "candidates ranked in lists", "32x4 256->256"),
+        ("middle", "per-timestep head", "64x16 128->128"),
+        ("middle", "bags of unequal size", "4x[1,7,33,120] 640->96"),
+        ("middle", "triplets of table rows", "3x16 17->23"),
+        ("large", "sentence pairs, word vectors", "2x128 300->100"),
+        ("large", "four augmented views", "4x256 768->768"),
+        ("large", "Siamese batch, wide", "2x1024 1024->1024"),
+        ("large", "redundancy-reduction projector", "2x64 2048->8192"),
+        ("large", "detection head, five levels: scores", "5x[4000,1000,250,60,15] 256->3"),
+        ("large", "detection head, five levels: boxes", "5x[4000,1000,250,60,15] 256->12"),
+        ("large", "node scores of two graphs", "2x[2000,500] 64->1"),
+    )
 ]
+
+# Speed-up over plain reuse, as a map: every number of inputs with every number of rows of each.
+GRID_INPUTS = (1, 2, 4, 8, 16, 32)
+GRID_ROWS = (1, 4, 16, 64, 256)
+GRID_SIZE = 512  # in and out features
+
+
+def grid() -> list[Workload]:
+    """The cells of the map, row by row."""
+    return [
+        Workload("grid", f"{n} inputs of {rows} rows", Shape((rows,) * n, GRID_SIZE, GRID_SIZE))
+        for rows in GRID_ROWS
+        for n in GRID_INPUTS
+    ]

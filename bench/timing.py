@@ -1,4 +1,4 @@
-"""The method: time inside the graph, contestants interleaved round by round.
+"""The method inside the graph: many turns in a loop of one call, less the loop's own time.
 
 A call from Python costs hundreds of microseconds whatever runs inside. So a contestant runs many
 times in a `tf.while_loop` in one call, and the time of the same loop without it is taken off.
@@ -6,13 +6,12 @@ times in a `tf.while_loop` in one call, and the time of the same loop without it
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
+from bench import interleaved
 from bench.contestants import Layer, Operands
 
 # Parts of grappler that would remove the body of the loop, or take it out. The remapper, which
@@ -29,24 +28,48 @@ def prepare(threads: int) -> None:
     tf.get_logger().setLevel("ERROR")
 
 
+def copies(kernel: tf.Tensor, last_cache: int) -> list[tf.Tensor]:
+    """So many that no cache holds one until its turn comes again: more than twice `last_cache`."""
+    count = 2 * last_cache // (int(tf.size(kernel)) * kernel.dtype.size) + 1
+    # A sum is new memory; the result of an identity would be the same.
+    return [kernel + tf.zeros_like(kernel) for _ in range(count)]
+
+
+def shelf(kernels: Sequence[tf.Tensor]) -> tf.TensorArray:
+    """Hands out the kernels by number, in a graph and without a copy."""
+    array = tf.TensorArray(
+        kernels[0].dtype, len(kernels), element_shape=kernels[0].shape, clear_after_read=False
+    )
+    for k, kernel in enumerate(kernels):
+        array = array.write(k, kernel)
+    return array
+
+
 def repeat(layer: Layer | None, results: int) -> Callable:
     """A function that runs the layer `count` times in a loop, one after the other.
 
     Nothing is copied to chain the turns: a turn's inputs wait for its number, and the next number
-    waits for all `results` of the layer. Without a layer, operands stand in for the results.
+    waits for all `results` of the layer. Without a layer, operands stand in for the results. Where
+    there is more than one kernel, every turn takes the next, from number `first` on.
     """
 
-    def run(count: tf.Tensor, operands: Operands) -> tf.Tensor:
+    def run(
+        first: tf.Tensor, count: tf.Tensor, operands: Operands, kernels: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        kept = shelf(kernels) if len(kernels) > 1 else None
+
         def turn(i: tf.Tensor) -> tf.Tensor:
+            given = operands._replace(kernel=kept.read(i % len(kernels))) if kept else operands
             with tf.control_dependencies([i]):
-                own = tf.nest.map_structure(tf.identity, operands)
+                own = tf.nest.map_structure(tf.identity, given)
             flat = tf.nest.flatten(own)
             ys = layer(own) if layer else [flat[k % len(flat)] for k in range(results)]
             # The identities matter: grappler fuses no op that another one waits for.
             with tf.control_dependencies([tf.identity(y) for y in ys]):
                 return i + 1
 
-        return tf.while_loop(lambda i: i < count, turn, [tf.constant(0)], parallel_iterations=1)[0]
+        last = first + count
+        return tf.while_loop(lambda i: i < last, turn, [first], parallel_iterations=1)[0]
 
     return run
 
@@ -54,42 +77,39 @@ def repeat(layer: Layer | None, results: int) -> Callable:
 class Loop:
     """A layer in its loop, compiled for given operands."""
 
-    def __init__(self, layer: Layer | None, operands: Operands, results: int):
+    def __init__(
+        self, layer: Layer | None, operands: Operands, kernels: Sequence[tf.Tensor], results: int
+    ):
         self._run = tf.function(repeat(layer, results), autograph=False)
         self._operands = operands
+        self._kernels = list(kernels)
+        self._first = 0
         self.seconds(1)  # traces, compiles
 
     def seconds(self, count: int) -> float:
-        """Of one call that takes `count` turns."""
+        """Of one call that takes `count` turns, from the kernel on where the last one stopped."""
+        first, turns = tf.constant(self._first), tf.constant(count)
         start = time.perf_counter()
-        self._run(tf.constant(count), self._operands).numpy()
-        return time.perf_counter() - start
+        self._run(first, turns, self._operands, self._kernels).numpy()
+        seconds = time.perf_counter() - start
+        self._first = (self._first + count) % max(len(self._kernels), 1)
+        return seconds
 
 
 def measure(
-    layers: dict[str, Layer], operands: Operands, results: int, rounds: int, budget: float
-) -> dict[str, list[float]]:
-    """Seconds of every layer in every round of about `budget` seconds each.
+    layers: dict[str, Layer], operands: Operands, kernels: Sequence[tf.Tensor], results: int,
+    rounds: int, budget: float,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Seconds of one call of every layer in every round; see interleaved.measure.
 
-    In every round the layers take turns, another one first each time, so that what disturbs the
-    machine disturbs all of them. The loop without a layer is timed as often and as long, and its
-    median taken off: it costs much the same every time, and one that was held up would leave less
-    than nothing.
+    Args:
+        layers: the contestants.
+        operands: what they are called on.
+        kernels: what takes the place of the operands' kernel in turn; empty for that one alone.
+        results: how many results a layer has.
+        rounds: how many rounds.
+        budget: seconds of a contestant in a round.
     """
-    loops = {name: Loop(layer, operands, results) for name, layer in layers.items()}
-    empty = Loop(None, operands, results)
-    counts = {
-        name: int(np.clip(budget / min(loop.seconds(2) / 2 for _ in range(2)), 1, 20_000))
-        for name, loop in loops.items()
-    }
-    names = list(loops)
-    whole: dict[str, list[float]] = {name: [] for name in names}
-    without: dict[str, list[float]] = {name: [] for name in names}
-    for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
-            whole[name].append(loops[name].seconds(counts[name]))
-            without[name].append(empty.seconds(counts[name]))
-    return {
-        name: [max(t - statistics.median(without[name]), 1e-9) / counts[name] for t in whole[name]]
-        for name in names
-    }
+    loops = {name: Loop(f, operands, kernels, results).seconds for name, f in layers.items()}
+    empty = Loop(None, operands, kernels, results).seconds
+    return interleaved.measure(loops, rounds, budget, dict.fromkeys(loops, empty))

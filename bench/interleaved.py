@@ -1,0 +1,41 @@
+"""Rounds in which contestants take turns: what disturbs the machine disturbs all of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+
+MOST_CALLS = 100_000
+
+Run = Callable[[int], float]  # seconds of so many calls
+
+
+def calls_in(run: Run, budget: float) -> int:
+    """How many calls take about `budget` seconds; 1 at least."""
+    calls = 1
+    while (seconds := run(calls)) < budget / 10 and calls < MOST_CALLS:
+        calls *= 4
+    return max(1, min(int(calls * budget / max(seconds, 1e-9)), MOST_CALLS))
+
+
+def measure(
+    runs: Mapping[str, Run], rounds: int, budget: float, empty: Mapping[str, Run]
+) -> dict[str, list[float]]:
+    """Seconds of one call of every contestant in every round of about `budget` seconds each.
+
+    In every round another one is first. Where a contestant has an `empty` run, calls that do
+    nothing but what surrounds its own, that is timed as often, and its median taken off: it costs
+    much the same every time, and one that was held up would leave less than nothing.
+    """
+    names = list(runs)
+    counts = {name: calls_in(run, budget) for name, run in runs.items()}
+    whole: dict[str, list[float]] = {name: [] for name in names}
+    without: dict[str, list[float]] = {name: [] for name in names}
+    for r in range(rounds):
+        for name in names[r % len(names) :] + names[: r % len(names)]:
+            whole[name].append(runs[name](counts[name]))
+            without[name].append(empty[name](counts[name]) if name in empty else 0.0)
+    return {
+        name: [max(t - statistics.median(without[name]), 1e-9) / counts[name] for t in whole[name]]
+        for name in names
+    }

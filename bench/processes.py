@@ -1,0 +1,47 @@
+"""Runs a part of the benchmark in a process of its own, which prints a line of JSON per result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def lines(
+    module: str, arguments: Sequence[object], environment: dict[str, str] | None = None
+) -> Iterator[dict]:
+    """What `python -m module arguments` prints, line by line as it comes.
+
+    Raises:
+        RuntimeError: the process failed; the message is the last it said.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT, env={**os.environ, **(environment or {})}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        try:
+            yield from map(json.loads, child.stdout)
+            if child.wait() != 0:
+                reason = (child.stderr.read().strip().splitlines() or ["no message"])[-1]
+                raise RuntimeError(f"{module} failed: {reason}")
+        finally:
+            child.kill()  # Ctrl-C: it would go on in the background
+
+
+def say(result: dict) -> None:
+    """Prints a result for the process that started this one."""
+    print(json.dumps(result), flush=True)
+
+
+def exit_quietly(main: Callable[[], int]) -> None:
+    """Runs `main` and exits with its value; Ctrl-C, which the parent hears too, says nothing."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
