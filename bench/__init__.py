@@ -4,8 +4,9 @@
 are. `timing` holds the method inside the graph, `eager` that of calls from Python, `interleaved`
 the rounds of both. `machine` measures what the machine can do (`probe.cc`), `limits` turns that
 into the least time of a shape. `kernel_only` times the core against NumPy, `peers` other libraries,
-`memory` measures peaks and `load` what comes before the first result, all in processes of their own
-(`processes`). `run` goes through it all; `report` makes the tables, `compare` those of two results.
+`models` whole models, `memory` measures peaks and `load` what comes before the first result, all in
+processes of their own (`processes`). `run` goes through it all; `report` makes the tables,
+`compare` those of two results, `plots` the pictures.
 
 The results (`--out`, JSON; a small one with made-up figures is tests/bench_sample.json):
 
@@ -34,6 +35,10 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
                    {contestant: bytes above the operands, forward and backward}
     load           a row each of {contestant, dtype, jit} with seconds {step: spread}; step by step
                    from the start of a process to its first result, and a second
+    models         a row each of {model, shape ("2x64, 784->256->64": inputs, widths), dtype,
+                   threads}, with pass ("inference", "training step"), us and ratio as in times, but
+                   of shared, dense and concat, over shared; and loss_difference {shared, concat:
+                   largest relative one of the first losses from dense's}
 
 Parts that were not asked for are empty lists. In the rows:
 

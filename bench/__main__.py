@@ -85,6 +85,7 @@ ONLY = {
     "peers": "other libraries",
     "memory": "the memory needed",
     "load": "imports, loading, tracing and compiling",
+    "models": "whole models, with SharedDense and without",
     "grid": "the op over plain reuse, number of inputs x rows of each",
 }
 

@@ -3,19 +3,29 @@
 Each is a stack of layers that several inputs go through. Three ways to write it: a Dense layer
 called on every input (plain reuse), the inputs concatenated once, sent through the stack, and split
 again (concat), and SharedDense.
+
+    python -m bench.models THREADS ROUNDS BUDGET
+
+prints a line of JSON for each model and pass.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from bench import graph, processes
+
+with graph.quiet():  # a few lines that TensorFlow logs when imported heed no log level
+    import tensorflow as tf
+
 import keras
-import tensorflow as tf
 
 import shared_dense as sd
 from bench import medians, timing
 
+PASSES = ("inference", "training step")
 WAYS = ("shared", "dense", "concat")
 STEPS = 3  # of which the losses are compared
 
@@ -149,13 +159,27 @@ def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
     written = {way: Written(model, way) for way in WAYS}
     steps = {way: w.train if training else w.predict for way, w in written.items()}
     results = 1 if training else len(model.rows)
-    seconds = timing.measure(steps, inputs(model), results, rounds, budget)
+    seconds = timing.measure(steps, inputs(model), [], results, rounds, budget)
     return {
         "model": model.name,
         "shape": model.shape,
-        "pass": "training step" if training else "inference",
-        "us": {way: medians.microseconds(values) for way, values in seconds.items()},
-        "ratio": {
-            way: medians.ratios(seconds, way, of="shared") for way in WAYS if way != "shared"
-        },
+        "pass": PASSES[training],
+        **medians.times(seconds, of="shared"),
     }
+
+
+def main() -> int:
+    """Prints a row for each model and pass, as the results have it."""
+    threads, rounds, budget = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    timing.prepare(threads)
+    for model in MODELS:
+        error = difference(model)
+        for training in (False, True):
+            row = measure(model, training, rounds, budget)
+            setting = {"dtype": "float32", "threads": threads}
+            processes.say({**row, **setting, "loss_difference": error})
+    return 0
+
+
+if __name__ == "__main__":
+    processes.exit_quietly(main)

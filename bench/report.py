@@ -272,6 +272,33 @@ def _load(found: dict) -> list[str]:
     return lines
 
 
+def _models(found: dict) -> list[str]:
+    if not found["models"]:
+        return []
+    lines = [
+        "",
+        "Whole models, Adam: times as long as with SharedDense (quartiles), with a Dense per input "
+        "and with one concat; largest relative difference of the first losses from a Dense's",
+    ]
+    width = max(len(f"{row['model']}, {row['shape']}") for row in found["models"])
+    lines.append(
+        f"{'model':<{width}}  {'':<14}{'SharedDense us':>15}{'vs Dense':>20}{'vs concat':>20}"
+        f"{'differ by':>11}"
+    )
+
+    def cell(values: dict[str, float]) -> str:
+        return f"{_ratio(values['median'])}({values['q1']:.2f}-{values['q3']:.2f})"
+
+    for row in found["models"]:
+        name = f"{row['model']}, {row['shape']}"
+        lines.append(
+            f"{name:<{width}}  {row['pass']:<14}{_us(row['us']['shared']['median']):>15}"
+            f"{cell(row['ratio']['dense']):>20}{cell(row['ratio']['concat']):>20}"
+            f"{row['loss_difference']['shared']:>11.1e}"
+        )
+    return lines
+
+
 def text(found: dict) -> str:
     """The tables, with what is needed to read them."""
     m, v, made = found["machine"], found["versions"], found["commit"]
@@ -294,6 +321,7 @@ def text(found: dict) -> str:
         *_peers(found),
         *_memory(found),
         *_load(found),
+        *_models(found),
     ]
     doubtful = doubtful_rows([*found["results"], *found["grid"]])
     if doubtful:

@@ -11,18 +11,19 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from bench import graph, kernel_only, limits, load, machine, memory, peers, report
+from bench import graph, kernel_only, limits, load, machine, memory, peers, processes, report
 from bench.graph import Job
 from bench.shapes import Workload, grid, parse
 
 FORMAT = 2
 PASSES = ("forward", "forward+backward")
-PARTS = (*PASSES, "eager", "kernel only", "peers", "memory", "load", "grid")
-SECTIONS = ("results", "eager", "grid", "kernel_only", "peers", "memory", "load")
+PARTS = (*PASSES, "eager", "kernel only", "peers", "memory", "load", "models", "grid")
+SECTIONS = ("results", "eager", "grid", "kernel_only", "peers", "memory", "load", "models")
 # Where not everything is asked for: the group where calls from Python, cold weights and a single
 # thread matter most.
 MAIN_GROUP = "skinny"
 LOAD_REPEATS = 5
+MODEL_ROWS = 8  # of bench.models, which imports TensorFlow
 
 Rows = Iterator[tuple[str, dict]]  # section and row
 
@@ -131,6 +132,7 @@ class Run:
             "peers": [],
             "memory": [],
             "load": [],
+            "models": [],
         }
 
     def run(self) -> dict:
@@ -209,6 +211,10 @@ class Run:
         if "load" in plan.parts:
             made = load.rows(plan.dtypes[0], LOAD_REPEATS if plan.full else 1)
             yield Part("load", len(load.CONTESTANTS) * len(load.WAYS), (("load", r) for r in made))
+        if "models" in plan.parts:
+            arguments = [plan.threads, plan.rounds, plan.budget]
+            made = processes.lines("bench.models", arguments, graph.ENVIRONMENT)
+            yield Part("models", MODEL_ROWS, (("models", row) for row in made))
         cells = grid_jobs(plan)
         if cells:
             yield Part("grid", len(cells), self._graph(cells, grid(), plan.threads))

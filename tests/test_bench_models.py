@@ -12,7 +12,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import models
+from bench import models, run
 
 MODELS = [
     model._replace(rows=tuple(min(rows, 5) for rows in model.rows[:4]), widths=(17, 9, 6))
@@ -64,6 +64,7 @@ def test_a_step_is_made_of_what_it_says(way, products):
 def test_a_row_of_the_report(training):
     row = models.measure(MODELS[0], training, rounds=2, budget=0.001)
     assert row["pass"] == ("training step" if training else "inference")
+    assert len(MODELS) * len(models.PASSES) == run.MODEL_ROWS
     assert row["shape"] == "2x5, 17->9->6" and row["model"] == "Siamese MLP"
     assert set(row["us"]) == set(models.WAYS)
     assert set(row["ratio"]) == {"dense", "concat"}
