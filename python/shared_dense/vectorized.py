@@ -80,21 +80,23 @@ def _products(
             for i, x in enumerate(xs)
         ]
     else:
-        found = loader.load().ops.shared_dense_shared_mat_mul(
-            inputs=[x.tensor for x in xs],
-            kernel=kernel.tensor,
-            biases=[bias.tensor for bias in biases] if fused else [],
-            activations=["linear"],
-            transpose_kernel=transpose_kernel,
-            bias_of=bias_of if fused else [],
-            trains_kernel=trains_kernel,
-        ).outputs
+        found = (
+            loader.load()
+            .ops.shared_dense_shared_mat_mul(
+                inputs=[x.tensor for x in xs],
+                kernel=kernel.tensor,
+                biases=[bias.tensor for bias in biases] if fused else [],
+                activations=["linear"],
+                transpose_kernel=transpose_kernel,
+                bias_of=bias_of if fused else [],
+                trains_kernel=trains_kernel,
+            )
+            .outputs
+        )
         zs = [Stacked(z, x.stacked) for z, x in zip(found, xs, strict=True)]
         if fused:
             return zs
-    return [
-        z if bias_of[i] < 0 else _add_bias(z, biases[bias_of[i]]) for i, z in enumerate(zs)
-    ]
+    return [z if bias_of[i] < 0 else _add_bias(z, biases[bias_of[i]]) for i, z in enumerate(zs)]
 
 
 def _forward(op, operands: list[Stacked]) -> list[Stacked]:
