@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from test_gradients import ACTIVATIONS, ZERO, agree, draw, plain, small, tensors
+from test_selective import both
 
 import shared_dense as sd
 
@@ -75,40 +76,66 @@ def test_hessian(path, at_once, name):
     agree(got, hessian(plain, sources, experimental_use_pfor=False), 2)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_a_tape_around_gradients_of_each_example(path, at_once, name):
-    """As a penalty on them needs: no derivative is lost in what the forward op has cached."""
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        *((name, "one") for name in ACTIVATIONS),
+        ("linear", "each"),
+        ("tanh", "each"),
+        ("gelu", "each"),
+    ],
+)
+def test_a_tape_around_gradients_of_each_example(path, at_once, name, kernels):
+    """As a penalty on them needs: no derivative is lost in what the forward op has cached.
+
+    Inputs choose their bias, and whether they train the kernel: one kernel, or each example's own.
+    """
     rng = np.random.default_rng(5)  # one for all, of which some units are alive
-    shapes = [(2, 3), (1, 3), (2, 1, 3)]
+    front = () if kernels == "one" else (TIMES,)
+    shapes = [(1, 3), (1, 3), (1, 3), (2, 1, 3)]
+    n = len(shapes)
     xs = [draw(rng, TIMES, *shape, dtype="float64") for shape in shapes]
     dys = [draw(rng, TIMES, *shape[:-1], 2, dtype="float64") for shape in shapes]
-    kernel, bias = draw(rng, 3, 2, dtype="float64"), draw(rng, 2, dtype="float64")
-    sources = tensors([*xs, kernel, bias])
-    vs = tensors(draw(rng, TIMES, *s, dtype="float64") for s in (*shapes, (3, 2), (2,)))
+    kernel = draw(rng, *front, 3, 2, dtype="float64")
+    biases = [draw(rng, 2, dtype="float64") for _ in "ab"]
+    sources = tensors([*xs, kernel, *biases])
+    vs = tensors(draw(rng, TIMES, *s, dtype="float64") for s in (*shapes, (3, 2), (2,), (2,)))
+    shared = {n + 1, n + 2} | ({n} if kernels == "one" else set())
+    ours, theirs = both("some", name)
 
     def second(gradients_of_each, sources):
         with tf.GradientTape() as tape:
             tape.watch(sources)
             first = gradients_of_each(sources)
         found = tape.gradient(first, sources, output_gradients=vs, unconnected_gradients=ZERO)
-        # Of kernel and bias: the mean of what the examples say, to stay within the bound of one.
-        return [*found[:3], *(g / TIMES for g in found[3:])]
+        # Of what is one for all: the mean of what the examples say, within the bound of one.
+        return [g / (TIMES if i in shared else 1) for i, g in enumerate(found)]
 
-    def gradients(apply, xs, dys, kernel, bias):
-        sources = [*xs, kernel, bias]
+    def gradients(apply, xs, dys, kernel, biases):
+        sources = [*xs, kernel, *biases]
         with tf.GradientTape() as tape:
             tape.watch(sources)
-            outputs = apply(xs, kernel, bias, name)
+            outputs = apply(xs, kernel, biases)
         return tape.gradient(outputs, sources, output_gradients=dys)
 
     def vectorized(sources):
-        return tf.vectorized_map(
-            lambda e: gradients(sd.shared_matmul, *e, *sources[3:]), (sources[:3], tensors(dys))
-        )
+        xs, kernel, biases = sources[:n], sources[n], sources[n + 1 :]
+        if kernels == "one":
+            return tf.vectorized_map(
+                lambda e: gradients(ours, *e, kernel, biases), (xs, tensors(dys))
+            )
+        return tf.vectorized_map(lambda e: gradients(ours, *e, biases), (xs, tensors(dys), kernel))
 
     def loop(sources):
+        kernel, biases = sources[n], sources[n + 1 :]
         each = [
-            gradients(plain, [x[i] for x in sources[:3]], [dy[i] for dy in dys], *sources[3:])
+            gradients(
+                theirs,
+                [x[i] for x in sources[:n]],
+                [dy[i] for dy in dys],
+                kernel if kernels == "one" else kernel[i],
+                biases,
+            )
             for i in range(TIMES)
         ]
         return [tf.stack(found) for found in zip(*each, strict=True)]
