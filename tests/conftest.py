@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -45,3 +46,35 @@ def run(request):
     import tensorflow as tf
 
     return (lambda f: f) if request.param == "eager" else tf.function
+
+
+@pytest.fixture
+def warnings_of_loops():
+    """What TensorFlow says when it runs an op in a loop."""
+    import tensorflow as tf
+
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    tf.get_logger().addHandler(handler)
+    yield records
+    tf.get_logger().removeHandler(handler)
+
+
+@pytest.fixture
+def at_once(warnings_of_loops):
+    """Runs a function, and fails the test where a part of it runs in a loop."""
+
+    import tensorflow as tf
+    from graphs import operations_of
+
+    def call(function, *arguments, signature=None, compiled=False):
+        traced = tf.function(function, jit_compile=compiled)
+        concrete = traced.get_concrete_function(*(signature or arguments))
+        types = operations_of(concrete)
+        assert not warnings_of_loops
+        assert not {"While", "StatelessWhile"} & set(types)
+        call.count = types.count
+        return concrete(*arguments)
+
+    return call

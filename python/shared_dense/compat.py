@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 try:
     from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
 except ImportError:  # moved or removed: assume the costlier answer
@@ -12,6 +15,41 @@ try:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext as _in_xla
 except ImportError:
     _in_xla = None
+
+try:
+    from tensorflow.python.ops.parallel_for import pfor as _pfor
+
+    _register_pfor, _wrap = _pfor.RegisterPFor, _pfor.wrap
+except (ImportError, AttributeError):
+    _register_pfor = None
+
+
+class Stacked(NamedTuple):
+    """A tensor inside `tf.vectorized_map`: with an axis of iterations in front, or the same in all.
+
+    tensor: [iterations, ...] if `stacked`, else [...].
+    """
+
+    tensor: Any
+    stacked: bool
+
+
+def register_vectorized(
+    op_type: str, convert: Callable[[Any, list[Stacked]], list[Stacked]]
+) -> None:
+    """Tells TensorFlow's parallel for (vectorized_map, jacobian) how to run an op once for all.
+
+    `convert(op, operands)` gives the op's outputs. Where TensorFlow has no such registry, it runs
+    the op in a loop and warns of that: slower, never wrong.
+    """
+    if _register_pfor is None:
+        return
+
+    def converter(pfor_input):
+        operands = [Stacked(value.t, value.is_stacked) for value in pfor_input.inputs]
+        return [_wrap(*value) for value in convert(pfor_input.op, operands)]
+
+    _register_pfor(op_type)(converter)
 
 
 def xla_compiles() -> bool:

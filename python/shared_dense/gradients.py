@@ -12,7 +12,7 @@ from shared_dense import composition, loader
 NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
 
 
-def _attributes(op) -> dict[str, Any]:
+def attributes_of(op) -> dict[str, Any]:
     """What both ops and the composition take."""
     return {
         "activations": [tf.compat.as_str(name) for name in op.get_attr("activations")],
@@ -25,7 +25,7 @@ def _attributes(op) -> dict[str, Any]:
 @tf.RegisterGradient("SharedDense>SharedMatMul")
 def _shared_matmul_grad(op, *grads):
     """One call makes every gradient asked for: all dX, one accumulated dW, the db."""
-    attributes = _attributes(op)
+    attributes = attributes_of(op)
     names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
     n = op.get_attr("N")
     inputs, kernel, biases = op.inputs[:n], op.inputs[n], op.inputs[n + 1 :]
@@ -88,7 +88,7 @@ def _shared_matmul_grad_grad(op, *grads):
         outer.watch(sources)
         with tf.GradientTape() as inner:
             inner.watch(sources)
-            outputs = composition.shared_matmul(inputs, kernel, biases, **_attributes(op))
+            outputs = composition.shared_matmul(inputs, kernel, biases, **attributes_of(op))
         targets = [x for x, needed in zip(inputs, needs_input, strict=True) if needed]
         targets += [kernel] * op.get_attr("num_kernel_grads")
         targets += list(biases) if op.get_attr("num_bias_grads") else []

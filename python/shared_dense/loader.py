@@ -198,6 +198,7 @@ def load() -> Library:
         ops.shared_dense_shared_mat_mul, ops.shared_dense_shared_mat_mul_grad  # noqa: B018
     except (tf.errors.NotFoundError, OSError, AttributeError) as error:
         return _no(f"the op library {path.name} did not load ({error}); {_REBUILD}")
-    # Registers the gradients, which need the ops to exist.
+    # They register what TensorFlow needs to differentiate and to vectorize the ops.
     importlib.import_module("shared_dense.gradients")
+    importlib.import_module("shared_dense.vectorized")
     return Library(ops, "")
