@@ -44,9 +44,8 @@ def __getattr__(name: str) -> Any:
     """Imports what is asked for, when it is asked for."""
     if name not in _HOME:
         raise AttributeError(f"module 'shared_dense' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"shared_dense.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    # Not kept here: it would outlive a reload of its module.
+    return getattr(importlib.import_module(f"shared_dense.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,11 @@ try:
 except ImportError:
     _in_xla = None
 
+try:
+    from tensorflow.python.framework.op_def_registry import get as _op_def
+except ImportError:
+    _op_def = None
+
 
 def xla_compiles() -> bool:
     """Whether the function traced here is one that XLA compiles (`jit_compile=True`).
@@ -32,3 +37,12 @@ def may_need_gradient() -> bool:
     wrong); traced under one, it always keeps.
     """
     return True if _could_possibly_record is None else _could_possibly_record()
+
+
+def is_registered(op: str) -> bool:
+    """Whether TensorFlow knows an op of this name.
+
+    Where it cannot be asked: False. A second copy of the library is then opened, which registers
+    the kernels twice, so that TensorFlow refuses the calls of both.
+    """
+    return _op_def is not None and _op_def(op) is not None
