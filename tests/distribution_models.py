@@ -21,7 +21,7 @@ import shared_dense as sd
 
 WIDTH, UNITS, BATCH, STEPS = 12, 8, 8, 6
 SECONDS = 120
-KINDS = ("dense", "op", "fallback")
+KINDS = ("op", "fallback")
 
 
 class Apply(keras.layers.Layer):
@@ -71,11 +71,14 @@ def tied(inputs, plain):
 MODELS = {"shared": shared, "branches": branches, "tied": tied}
 
 
-def model_of(name, kind):
-    keras.utils.set_random_seed(1)
+def model_of(name, plain=False):
+    """The model, of SharedDense or of plain Dense, with the same weights."""
     inputs = [keras.Input((WIDTH,)) for _ in range(2)]
-    difference = keras.layers.subtract(MODELS[name](inputs, plain=kind == "dense"))
+    difference = keras.layers.subtract(MODELS[name](inputs, plain))
     model = keras.Model(inputs, keras.layers.Dense(1)(difference))
+    rng = np.random.default_rng(1)
+    for kernel in (w for w in model.trainable_variables if len(w.shape) == 2):
+        kernel.assign(rng.standard_normal(kernel.shape) / np.sqrt(kernel.shape[0]))
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
     model.optimizer.build(model.trainable_variables)
     return model
@@ -115,30 +118,28 @@ def gradient_step(model):
     return step
 
 
-def path_of(kind):
-    """Which path the latest trace took; Dense does not say."""
-    return "" if kind == "dense" else sd.status().last_path
+def fit(model):
+    """The losses of all steps, then what evaluate finds, then the loss of what predict gives."""
+    *xs, y = data()
+    losses = Losses()
+    model.fit(xs, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
+    evaluated = model.evaluate(xs, y, batch_size=BATCH, verbose=0)
+    predicted = model.predict(xs, batch_size=BATCH, verbose=0)
+    return [*losses.found, evaluated, float(np.mean((predicted - y) ** 2))]
 
 
 def mirrored(found):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    *xs, y = data()
     for name, kind in found:
         with on_path(kind):
             with strategy.scope():
-                model = model_of(name, kind)
-            losses = Losses()
-            model.fit(xs, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
+                model = model_of(name)
             found[name, kind] = {
-                "path": path_of(kind),
+                "losses": fit(model),
+                "path": sd.status().last_path,
                 "replicas": strategy.num_replicas_in_sync,
-                "losses": [
-                    *losses.found,
-                    model.evaluate(xs, y, batch_size=BATCH, verbose=0),
-                    float(np.mean((model.predict(xs, batch_size=BATCH, verbose=0) - y) ** 2)),
-                ],
             }
 
 
@@ -148,7 +149,7 @@ def workers(found):
     for name, kind in found:
         with on_path(kind):
             with strategy.scope():
-                model = model_of(name, kind)
+                model = model_of(name)
             step = tf.function(
                 lambda *batch, model=model: strategy.run(gradient_step(model), args=batch)
             )
@@ -156,12 +157,12 @@ def workers(found):
             for start in range(0, STEPS * BATCH, BATCH):
                 losses.append(float(step(*(a[start + index : start + BATCH : 2] for a in data()))))
             found[name, kind] = {
-                "path": path_of(kind),
+                "path": sd.status().last_path,
                 "replicas": strategy.num_replicas_in_sync,
                 "losses": losses,
                 "weights": [w.numpy().tobytes().hex() for w in model.trainable_variables],
             }
-    found["fit", "dense"] = error_of_fit(strategy)
+    found["Dense", "fit"] = error_of_fit(strategy)
     return index
 
 
@@ -179,7 +180,7 @@ def parameters(found):
     for name, kind in found:
         with on_path(kind):
             with strategy.scope():
-                model = model_of(name, kind)
+                model = model_of(name)
             step = tf.function(
                 lambda *batch, model=model: strategy.run(gradient_step(model), args=batch)
             )
@@ -190,11 +191,11 @@ def parameters(found):
                 coordinator.join()  # one after the other: otherwise steps overlap
                 losses.append(float(loss.fetch()))
             found[name, kind] = {
-                "path": path_of(kind),
+                "path": sd.status().last_path,
                 "device": model.trainable_variables[0].value.device,
                 "losses": losses,
             }
-    found["fit", "dense"] = error_of_fit(strategy)
+    found["Dense", "fit"] = error_of_fit(strategy)
 
 
 def error_of_fit(strategy):

@@ -7,6 +7,7 @@ of the running time.
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from test_loader import PACKAGE, clean_environment, fork_all, json
+from test_loader import PACKAGE, clean_environment
 
 ELSEWHERE = "is registered already, by another copy"
 
@@ -125,7 +126,7 @@ def load_op_twice(first, other):
 
     importlib.reload(shared_dense.load_op)
     sd = import_from(first)
-    import shared_dense.load_op  # noqa: F811
+    import shared_dense.load_op
 
     return sd
 
@@ -226,7 +227,7 @@ def reports(tmp_path_factory):
     )
     folders = (str(PACKAGE.parent), str(other / "copy"))
     cases = {f.__name__: ((f.__name__, *folders), {}) for f in CASES}
-    code = f"import test_reimport as t; t.fork_all({cases!r}, t.use)"
+    code = f"import test_loader, test_reimport; test_loader.fork_all({cases!r}, test_reimport.use)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent,

@@ -88,7 +88,7 @@ def test_one_program_traced_and_several_compiled(path, rng):
 
 
 def calls_of_keras(kind, rng):
-    """How often Keras runs the layer while it trains, evaluates and predicts batches of any size."""
+    """How often Keras runs the layer in fit, in evaluate and in predict of batches of any size."""
     layer = built(kind)
     inputs = [keras.Input((K,)) for _ in range(2)]
     model = keras.Model(inputs, keras.layers.subtract(of(layer, inputs)))
