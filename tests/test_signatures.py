@@ -67,7 +67,6 @@ def export(shared, towers, folder):
     archive.track(shared)
     archive.track(towers)
     pair = [[spec("left"), spec("right")]]
-    archive.add_endpoint("serve", lambda xs: shared(xs), pair)
     archive.add_endpoint("pair", lambda xs: shared(xs), pair)
     archive.add_endpoint(
         "towers", lambda xs: towers(xs), [{name: spec(name) for name in ("query", "item")}]
