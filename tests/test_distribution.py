@@ -12,13 +12,24 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from distribution_models import BATCH, KINDS, MODELS, SECONDS, STEPS, UNITS, WIDTH, fit, model_of
+from distribution_models import (
+    BATCH,
+    KINDS,
+    MODELS,
+    SECONDS,
+    STEPS,
+    UNITS,
+    WIDTH,
+    data,
+    fit,
+    model_of,
+)
 
 import shared_dense as sd
 
 HERE = Path(__file__).parent
-# The sums of a step, one after the other: over the inputs' width, the units, the rows of a batch, and
-# over the batch once more for its mean.
+# The sums of a step, one after the other: over the inputs' width, the units, the rows of a batch,
+# and over the batch once more for its mean.
 TERMS = WIDTH + UNITS + 2 * BATCH
 SCRIPT = [sys.executable, "-W", "ignore", str(HERE / "distribution_models.py")]
 

@@ -39,13 +39,17 @@ _HOME = {
     "status": "state",
 }
 
+for _name in _HOME:  # a reload keeps the module's names, and what they stood for may be older
+    globals().pop(_name, None)
+
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, when it is asked for."""
     if name not in _HOME:
         raise AttributeError(f"module 'shared_dense' has no attribute {name!r}")
-    # Not kept here: it would outlive a reload of its module.
-    return getattr(importlib.import_module(f"shared_dense.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"shared_dense.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
