@@ -57,12 +57,16 @@ def _environment():
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory, _environment):
+def mirrored(tmp_path_factory, request, _environment):
     results = tmp_path_factory.mktemp("mirrored") / "one"
-    done = subprocess.run(
-        [*SCRIPT, "mirrored", str(results)], capture_output=True, text=True, timeout=SECONDS
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [*SCRIPT, "mirrored", str(results)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            request.getfixturevalue("alone")  # in the meantime
+            _, errors = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors[-3000:]
     return json.loads(results.with_suffix(".json").read_text())
 
 
