@@ -160,21 +160,21 @@ def use(folder):
     return report | {"after": described()}
 
 
-def fork_all(cases):
-    """Runs in a process of its own: `use` in a fork for each, the reports as JSON to stdout."""
+def fork_all(cases, run=use):
+    """Runs in a process of its own: `run` in a fork for each, the reports as JSON to stdout."""
     # Before the forks, not in each.
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
     from oracle import Oracle  # noqa: F401
 
     reports = {}
-    for name, (folder, environment) in cases.items():
+    for name, (argument, environment) in cases.items():
         from_child, to_parent = os.pipe()
         child = os.fork()
         if child == 0:
             os.environ.update(environment)
             try:
-                text = json.dumps(use(folder))
+                text = json.dumps(run(argument))
             except BaseException:
                 text = json.dumps({"crash": traceback.format_exc()})
             os.write(to_parent, text.encode())

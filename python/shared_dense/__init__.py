@@ -39,6 +39,9 @@ _HOME = {
     "status": "state",
 }
 
+for _name in _HOME:  # a reload keeps the module's names, and what they stood for may be older
+    globals().pop(_name, None)
+
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, when it is asked for."""

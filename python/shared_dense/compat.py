@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,11 @@ try:
     _register_pfor, _wrap = _pfor.RegisterPFor, _pfor.wrap
 except (ImportError, AttributeError):
     _register_pfor = None
+
+try:
+    from tensorflow.python.framework.op_def_registry import get as _op_def
+except ImportError:
+    _op_def = None
 
 
 class Stacked(NamedTuple):
@@ -49,7 +55,8 @@ def register_vectorized(
         operands = [Stacked(value.t, value.is_stacked) for value in pfor_input.inputs]
         return [_wrap(*value) for value in convert(pfor_input.op, operands)]
 
-    _register_pfor(op_type)(converter)
+    with contextlib.suppress(AssertionError):  # of a module imported again, the first's stays
+        _register_pfor(op_type)(converter)
 
 
 def xla_compiles() -> bool:
@@ -70,3 +77,12 @@ def may_need_gradient() -> bool:
     wrong); traced under one, it always keeps.
     """
     return True if _could_possibly_record is None else _could_possibly_record()
+
+
+def is_registered(op: str) -> bool:
+    """Whether TensorFlow knows an op of this name.
+
+    Where it cannot be asked: False. A second copy of the library is then opened, which registers
+    the kernels twice, so that TensorFlow refuses the calls of both.
+    """
+    return _op_def is not None and _op_def(op) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +12,18 @@ from shared_dense import composition, loader
 
 # f'(z) cannot be had from f(z) for these: the pre-activation is kept or made again.
 NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
+
+
+def _registers(op: str) -> Callable[[Callable], Callable]:
+    """`tf.RegisterGradient`, which refuses a second one; of a module imported again, the first's
+    stays, and computes the same."""
+
+    def register(function: Callable) -> Callable:
+        with contextlib.suppress(KeyError):
+            tf.RegisterGradient(op)(function)
+        return function
+
+    return register
 
 
 def attributes_of(op) -> dict[str, Any]:
@@ -22,7 +36,7 @@ def attributes_of(op) -> dict[str, Any]:
     }
 
 
-@tf.RegisterGradient("SharedDense>SharedMatMul")
+@_registers("SharedDense>SharedMatMul")
 def _shared_matmul_grad(op, *grads):
     """One call makes every gradient asked for: all dX, one accumulated dW, the db."""
     attributes = attributes_of(op)
@@ -71,7 +85,7 @@ def _shared_matmul_grad(op, *grads):
     return result
 
 
-@tf.RegisterGradient("SharedDense>SharedMatMulGrad")
+@_registers("SharedDense>SharedMatMulGrad")
 def _shared_matmul_grad_grad(op, *grads):
     """Second and higher order: differentiates the same gradient made of TensorFlow's own ops.
 

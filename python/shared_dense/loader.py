@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import json
@@ -144,6 +145,15 @@ def _load_kernels(name: str) -> str:
     return ""
 
 
+def _is_open(path: Path) -> bool:
+    """Whether this very file is part of the process, so that opening it again changes nothing."""
+    try:
+        ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
+    except OSError:
+        return False
+    return True
+
+
 def _no(reason: str) -> Library:
     return Library(None, reason)
 
@@ -160,6 +170,8 @@ def load() -> Library:
             does not have.
     """
     import tensorflow as tf
+
+    from shared_dense import compat
 
     running = minor(tf.__version__)
     files = sorted(_PACKAGE.glob("_ops_tf*.so"))
@@ -184,6 +196,13 @@ def load() -> Library:
         return _no(
             f"the op library was built for TensorFlow {built}, but TensorFlow {running} is "
             f"running; {_REBUILD}, or pip install 'tensorflow=={built}.*'"
+        )
+
+    if compat.is_registered("SharedDense>SharedMatMul") and not _is_open(path):
+        return _no(
+            "the op SharedDense>SharedMatMul is registered already, by another copy of this "
+            f"library than the one in {_PACKAGE}. Import one copy in a process: start it anew "
+            "with only one of them on sys.path"
         )
 
     module = core()
