@@ -387,15 +387,3 @@ def test_other_backends(backend):
     if done.stderr.startswith("SKIP"):
         pytest.skip(f"Keras does not import on {backend}: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-def test_weights_are_read_once_for_all_inputs(path, transposed):
-    layer = sd.SharedDense(4)
-    if transposed:
-        layer.build((None, 3))
-        layer = sd.TransposedDense(tied_to=layer)
-    xs = [tf.ones([2, 4 if transposed else 3])] * 5
-    layer(xs)
-    graph = tf.function(layer).get_concrete_function(xs).graph
-    assert sum(op.type == "ReadVariableOp" for op in graph.get_operations()) == 2

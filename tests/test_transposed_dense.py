@@ -264,3 +264,16 @@ def test_a_kernel_of_another_dtype(rng, dtype):
     x = whole(rng, 3, U)
     kernel = encoder.kernel.numpy().astype("float64")
     assert_equal(decoder([x])[0].numpy(), x @ kernel.T + decoder.bias.numpy())
+
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_weights_are_read_once_for_all_inputs(path, transposed):
+    layer = sd.SharedDense(4)
+    if transposed:
+        layer.build((None, 3))
+        layer = sd.TransposedDense(tied_to=layer)
+    xs = [tf.ones([2, 4 if transposed else 3])] * 5
+    layer(xs)
+    graph = tf.function(layer).get_concrete_function(xs).graph
+    assert sum(op.type == "ReadVariableOp" for op in graph.get_operations()) == 2
