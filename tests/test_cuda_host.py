@@ -18,7 +18,7 @@ SOURCES = [
     ROOT / "csrc/cuda/plan.cc",
     ROOT / "csrc/core/reference.cc",
 ]
-FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi"]
 INCLUDES = ["-I", ROOT / "csrc", "-I", ROOT / "tests/cuda"]
 
 
@@ -44,7 +44,9 @@ def check(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "bfloat16", "float16", "bfloat16-sm90", "float16-sm90"]
+)
 @pytest.mark.parametrize("size", ["", "-large"])
 def test_products_match_the_oracle(check, dtype, size):
     """Values within derived bounds; bits alone, in company, off alignment and on repeat."""

@@ -1,0 +1,352 @@
+// The kernel of compute capability 9.0: one warpgroup fetches, the others
+// multiply, over all tiles of a block's share.
+#pragma once
+
+#include "cuda/hopper_tile.h"
+
+namespace shared_dense::cuda {
+
+// Which stage is next, and the parity of its barriers' phase.
+template <int kStages>
+struct Turn {
+  int slot = 0;
+  unsigned parity = 0;
+  __device__ void next() {
+    if (++slot == kStages) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+template <class Tile>
+struct Stages {
+  unsigned char* memory;
+  Barrier* full;   // a phase: filled, for wgmma to see
+  Barrier* empty;  // a phase: read by every warp
+
+  __device__ explicit Stages(unsigned char* shared) {
+    const int off = shared_address(shared) % Tile::kAlignment;
+    memory = shared + (off == 0 ? 0 : Tile::kAlignment - off);
+    full = reinterpret_cast<Barrier*>(memory + Tile::kStages * Tile::kStageBytes);
+    empty = full + Tile::kStages;
+  }
+  __device__ unsigned char* stage(int slot) const { return memory + slot * Tile::kStageBytes; }
+  __device__ void init() const {
+    if (threadIdx.x == 0) {
+      for (int slot = 0; slot < Tile::kStages; ++slot) {
+        // One more than threads: whoever calls the copy engine.
+        init_barrier(full + slot, kProducers + 1);
+        init_barrier(empty + slot, 4 * Tile::kGroups);
+      }
+      fence_barriers();
+    }
+    __syncthreads();
+  }
+};
+
+// One chunk of a line to shared memory; from nullptr: zeros.
+template <class S>
+__device__ void fetch_chunk(unsigned char* to, const S* from, bool by_vectors) {
+  if (by_vectors && from != nullptr) {
+    copy_async(to, from);
+    return;
+  }
+  Pack<std::uint32_t, 4> words = {};
+  if (from != nullptr) {
+#pragma unroll
+    for (int e = 0; e < kChunk; ++e) {
+      words.item[e / 2] |= std::uint32_t{from[e].bits} << (e % 2 * 16);
+    }
+  }
+  store_shared(to, words);
+}
+
+// Of each line a producer moves chunk threadIdx.x % 8, of lines threadIdx.x / 8
+// and every sixteenth from there.
+constexpr int kLinesApart = kProducers / 8;
+
+// Work::Fetch(work, place) fetches the stages of a tile: fetch(stage, full, depth).
+template <class Tile, class Work>
+__device__ void produce(const Stages<Tile>& stages, const Work& work) {
+  // Stages that this thread has under way; a stage is handed over when its
+  // copies are there and fenced. Half: some fetched, some ready.
+  constexpr int under_way = Tile::kStages / 2;
+  Turn<Tile::kStages> turn, ready;
+  const auto hand_over = [&] {
+    fence_writes();
+    arrive(stages.full + ready.slot);
+    ready.next();
+  };
+  int begun = 0;
+#pragma unroll 1
+  for (Index index = blockIdx.x; index < work.count(); index += grid_size()) {
+    const typename Work::Place place = work.at(static_cast<int>(index));
+    typename Work::Fetch fetch(work, place);
+#pragma unroll 1
+    for (Index depth = place.begin; depth < place.end; depth += Tile::kDepth) {
+      wait(stages.empty + turn.slot, turn.parity ^ 1);
+      fetch(stages.stage(turn.slot), stages.full + turn.slot, depth);
+      commit_copies();
+      turn.next();
+      if (begun < under_way) {
+        ++begun;
+      } else {
+        wait_copies<under_way>();
+        hand_over();
+      }
+    }
+  }
+  wait_copies<0>();
+  for (; begun > 0; --begun) hand_over();
+}
+
+template <class Tile, class Work>
+__device__ void consume(const Stages<Tile>& stages, const Work& work) {
+  const int group = threadIdx.x / 128 - 1;
+  Turn<Tile::kStages> turn;
+  const auto release = [&](int slot) {
+    if (threadIdx.x % 32 == 0) arrive(stages.empty + slot);
+  };
+#pragma unroll 1
+  for (Index index = blockIdx.x; index < work.count(); index += grid_size()) {
+    const typename Work::Place place = work.at(static_cast<int>(index));
+    float d[Tile::kSums];
+#pragma unroll
+    for (int i = 0; i < Tile::kSums; ++i) d[i] = 0;
+    int last = -1;  // the stage that is being read
+#pragma unroll 1
+    for (Index depth = place.begin; depth < place.end; depth += Tile::kDepth) {
+      wait(stages.full + turn.slot, turn.parity);
+      Tile::multiply(d, stages.stage(turn.slot), group);
+      wait_multiplies<1>();
+      if (last >= 0) release(last);
+      last = turn.slot;
+      turn.next();
+    }
+    wait_multiplies<0>();
+    settle(d);
+    if (last >= 0) release(last);
+    work.finish(place, group, d);
+  }
+}
+
+template <class Tile, class Work>
+__device__ void run_block(const Work& work) {
+  const Stages<Tile> stages(shared_memory());
+  stages.init();
+  // Two consumers and a producer share 168 registers a thread (65536 / 384).
+  if (threadIdx.x < kProducers) {
+    if constexpr (Tile::kGroups == 2) give_registers<88>();
+    produce(stages, work);
+  } else {
+    if constexpr (Tile::kGroups == 2) take_registers<208>();
+    consume(stages, work);
+  }
+}
+
+template <class S>
+struct HopperRows {
+  TensorMap w;
+  RowsProblem<S> problem;
+};
+
+// Y or dX. kWIsLeft: the tile's M is columns and its N is rows.
+template <class Tile, bool kWIsLeft>
+class RowsWork {
+ public:
+  using S = typename Tile::Storage;
+  static constexpr bool kWByDepth = kWIsLeft ? Tile::kLeftByDepth : Tile::kRightByDepth;
+  static constexpr int kRows = kWIsLeft ? Tile::kN : Tile::kM;
+  static constexpr int kColumns = kWIsLeft ? Tile::kM : Tile::kN;
+  static constexpr int kWBytes = kWIsLeft ? Tile::kLeftBytes : Tile::kRightBytes;
+
+  struct Place {
+    Index row, column, begin, end;
+  };
+
+  __device__ explicit RowsWork(const HopperRows<S>& all) : all_(all), problem_(all.problem) {}
+  __device__ int count() const { return problem_.order.row_tiles * problem_.order.column_tiles; }
+  __device__ Place at(int index) const {
+    const TilePlace place = tile_at(problem_.order, index);
+    return {Index{place.row} * kRows, Index{place.column} * kColumns, 0, problem_.depth};
+  }
+
+  class Fetch {
+   public:
+    __device__ Fetch(const RowsWork& work, const Place& place)
+        : work_(work), column_(static_cast<int>(place.column)) {
+#pragma unroll
+      for (int i = 0; i < kLines; ++i) {
+        const Index row = place.row + threadIdx.x / 8 + i * kLinesApart;
+        if (row >= work.problem_.rows) {
+          line_[i] = nullptr;
+          continue;
+        }
+        const int at = work.problem_.segments.find(row);
+        const RowsSegment<S> segment = work.problem_.segments[at];
+        line_[i] = segment.in + (row - work.problem_.segments.start(at)) * work.problem_.depth +
+                   threadIdx.x % 8 * kChunk;
+      }
+    }
+
+    __device__ void operator()(unsigned char* stage, Barrier* full, Index depth) const {
+      const int at = static_cast<int>(depth);
+      unsigned char* const w = stage + (kWIsLeft ? 0 : Tile::kLeftBytes);
+      unsigned char* const rows = stage + (kWIsLeft ? Tile::kLeftBytes : 0);
+      if (threadIdx.x == 0) {
+        arrive_and_expect(full, kWBytes);
+#pragma unroll
+        for (int i = 0; i < kWBytes / Tile::kPanelBytes; ++i) {
+          const int column = column_ + i * kLine;
+          copy_box(w + i * Tile::kPanelBytes, work_.all_.w, kWByDepth ? at : column,
+                   kWByDepth ? column : at, full);
+        }
+      }
+      const bool inside = at + static_cast<int>(threadIdx.x % 8) * kChunk < work_.problem_.depth;
+#pragma unroll
+      for (int i = 0; i < kLines; ++i) {
+        const S* const from = inside && line_[i] != nullptr ? line_[i] + depth : nullptr;
+        fetch_chunk(rows + Tile::place(threadIdx.x / 8 + i * kLinesApart, threadIdx.x % 8), from,
+                    work_.problem_.a_by_vectors);
+      }
+    }
+
+   private:
+    static constexpr int kLines = kRows / kLinesApart;
+    const RowsWork& work_;
+    int column_;
+    const S* line_[kLines];  // this thread's chunk at depth 0; nullptr: outside
+  };
+
+  // group: of the warpgroups that share the tile's M.
+  __device__ void finish(const Place& place, int group, float (&d)[Tile::kSums]) const {
+    if constexpr (kWIsLeft) {
+      const Index first = place.column + 64 * group;
+      visit_along_m(d, [&](int m, int n, const Pack<float, kHopperFinished>& z) {
+        const Index row = place.row + n, column = first + m;
+        if (row < problem_.rows && column < problem_.columns) end_of(row).finish(column, z);
+      });
+    } else {
+      const Index first = place.row + 64 * group + own_row();
+      const RowEnd<S> upper = end_of(first), lower = end_of(first + 8);
+      visit_along_n(d, [&](int half, int n, const Pack<float, kHopperFinished>& z) {
+        const Index row = first + 8 * half, column = place.column + n;
+        if (row >= problem_.rows || column >= problem_.columns) return;
+        const RowEnd<S> end = half == 0 ? upper : lower;
+        end.finish(column, z);
+      });
+    }
+  }
+
+ private:
+  __device__ RowEnd<S> end_of(Index row) const {
+    return {problem_, problem_.segments.find(row), row};
+  }
+
+  const HopperRows<S>& all_;
+  const RowsProblem<S>& problem_;
+};
+
+template <class S>
+struct HopperSum {
+  SumProblem<S> problem;
+  int splits;
+};
+
+// dW: both operands are stacked rows, whose lines are steps of the depth.
+template <class Tile>
+class SumWork {
+ public:
+  using S = typename Tile::Storage;
+  struct Place {
+    Index row, column, begin, end;
+    int split;
+  };
+
+  __device__ explicit SumWork(const HopperSum<S>& all)
+      : problem_(all.problem),
+        tiles_(all.problem.order.row_tiles * all.problem.order.column_tiles),
+        splits_(all.splits) {}
+  __device__ Index count() const { return Index{tiles_} * splits_; }
+  __device__ Place at(int index) const {
+    const int split = index / tiles_;
+    const TilePlace place = tile_at(problem_.order, index % tiles_);
+    const Index begin = split * problem_.chunk, end = begin + problem_.chunk;
+    return {Index{place.row} * Tile::kM, Index{place.column} * Tile::kN, begin,
+            end < problem_.depth ? end : problem_.depth, split};
+  }
+
+  class Fetch {
+   public:
+    __device__ Fetch(const SumWork& work, const Place& place)
+        : work_(work), place_(place), segment_(work.problem_.segments.find(place.begin)) {}
+
+    __device__ void operator()(unsigned char* stage, Barrier* full, Index depth) {
+      if (threadIdx.x == 0) arrive(full);
+      const SumProblem<S>& problem = work_.problem_;
+#pragma unroll 1
+      for (int i = 0; i < Tile::kDepth; i += kLinesApart) {
+        const int line = threadIdx.x / 8 + i, chunk = threadIdx.x % 8;
+        const Index row = depth + line;
+        const S *a = nullptr, *b = nullptr;
+        if (row < place_.end) {
+          while (problem.segments.end(segment_) <= row) ++segment_;
+          const PairSegment<S> entry = problem.segments[segment_];
+          const Index own = row - problem.segments.start(segment_);
+          a = entry.a + own * problem.rows;
+          b = entry.b + own * problem.columns;
+        }
+        unsigned char* const to = stage + Tile::place(line, chunk);
+        fetch_panels<Tile::kM>(to, a, place_.row + chunk * kChunk, problem.rows,
+                               problem.a_by_vectors);
+        fetch_panels<Tile::kN>(to + Tile::kLeftBytes, b, place_.column + chunk * kChunk,
+                               problem.columns, problem.b_by_vectors);
+      }
+    }
+
+   private:
+    // This thread's chunk of a line in each of the panels that hold kItems.
+    template <int kItems>
+    __device__ static void fetch_panels(unsigned char* to, const S* line, Index first, Index limit,
+                                        bool by_vectors) {
+#pragma unroll
+      for (int i = 0; i < kItems / kLine; ++i) {
+        const Index at = first + i * kLine;
+        fetch_chunk(to + i * Tile::kPanelBytes, line != nullptr && at < limit ? line + at : nullptr,
+                    by_vectors);
+      }
+    }
+
+    const SumWork& work_;
+    const Place& place_;
+    int segment_;  // of the last line: lines only go forward
+  };
+
+  __device__ void finish(const Place& place, int group, float (&d)[Tile::kSums]) const {
+    const Index first = place.row + 64 * group + own_row();
+    visit_along_n(d, [&](int half, int n, const Pack<float, kHopperFinished>& v) {
+      const Index row = first + 8 * half, column = place.column + n;
+      if (row >= problem_.rows || column >= problem_.columns) return;
+      finish_sum(problem_, place.split, row, column, v);
+    });
+  }
+
+ private:
+  const SumProblem<S>& problem_;
+  int tiles_, splits_;
+};
+
+template <class Tile, bool kWIsLeft>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kGroups == 2 ? 1 : 2)
+    hopper_rows_kernel(const __grid_constant__ HopperRows<typename Tile::Storage> all) {
+  run_block<Tile>(RowsWork<Tile, kWIsLeft>(all));
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    hopper_sum_kernel(const __grid_constant__ HopperSum<typename Tile::Storage> all) {
+  run_block<Tile>(SumWork<Tile>(all));
+}
+
+}  // namespace shared_dense::cuda
