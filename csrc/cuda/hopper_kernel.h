@@ -35,8 +35,8 @@ struct Stages {
   __device__ void init() const {
     if (threadIdx.x == 0) {
       for (int slot = 0; slot < Tile::kStages; ++slot) {
-        // One more than threads: whoever calls the copy engine.
-        init_barrier(full + slot, kProducers + 1);
+        // From each warp, and from the thread that calls the copy engine.
+        init_barrier(full + slot, kProducers / 32 + 1);
         init_barrier(empty + slot, 4 * Tile::kGroups);
       }
       fence_barriers();
@@ -69,36 +69,38 @@ constexpr int kLinesApart = kProducers / 8;
 // Work::Fetch(work, place) fetches the stages of a tile: fetch(stage, full, depth).
 template <class Tile, class Work>
 __device__ void produce(const Stages<Tile>& stages, const Work& work) {
-  // Stages that this thread has under way; a stage is handed over when its
-  // copies are there and fenced. Half: some fetched, some ready.
-  constexpr int under_way = Tile::kStages / 2;
+  // Stages that a thread has under way: half, so that some are fetched while
+  // others are ready. A stage is handed over when its copies are there and fenced.
+  constexpr int most = Tile::kStages / 2;
   Turn<Tile::kStages> turn, ready;
   const auto hand_over = [&] {
     fence_writes();
-    arrive(stages.full + ready.slot);
+    sync_warp();
+    if (threadIdx.x % 32 == 0) arrive(stages.full + ready.slot);
     ready.next();
   };
-  int begun = 0;
+  int under_way = 0;
 #pragma unroll 1
   for (Index index = blockIdx.x; index < work.count(); index += grid_size()) {
     const typename Work::Place place = work.at(static_cast<int>(index));
     typename Work::Fetch fetch(work, place);
 #pragma unroll 1
     for (Index depth = place.begin; depth < place.end; depth += Tile::kDepth) {
+      // First, as waiting for an empty stage takes as long as a multiply.
+      if (under_way == most) {
+        wait_copies<most - 1>();
+        hand_over();
+        --under_way;
+      }
       wait(stages.empty + turn.slot, turn.parity ^ 1);
       fetch(stages.stage(turn.slot), stages.full + turn.slot, depth);
       commit_copies();
       turn.next();
-      if (begun < under_way) {
-        ++begun;
-      } else {
-        wait_copies<under_way>();
-        hand_over();
-      }
+      ++under_way;
     }
   }
   wait_copies<0>();
-  for (; begun > 0; --begun) hand_over();
+  for (; under_way > 0; --under_way) hand_over();
 }
 
 template <class Tile, class Work>

@@ -87,6 +87,7 @@ __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+__device__ inline void sync_warp() { __syncwarp(); }
 // The value of the lane whose number differs in `mask`.
 __device__ inline float exchange(float v, int mask) {
   return __shfl_xor_sync(0xffffffffu, v, mask);

@@ -152,7 +152,7 @@ int main(int count, char** names) {
     if constexpr (sizeof(S) == 2) {
       checks::be_sm90(3);
       if (wants(dtype + "-sm90")) checks::check_dtype<S>(dtype + "-sm90");
-      if (wants(dtype + "-sm90-large")) checks::check_large_sm90<S>(dtype + "-sm90-large");
+      if (wants(dtype + "-sm90-large")) checks::check_large_sm90<S>(dtype + "-sm90");
       checks::be_sm90(0);
     }
 #endif

@@ -2,7 +2,7 @@
 // includes it in their place. Stricter than a device, besides what host_device.h
 // says: a box is copied when its barrier's phase ends and no earlier; wgmma
 // multiplies when it is waited for, warp by warp, and sees of what threads wrote
-// only what they fenced; descriptors are read bit by bit.
+// only what they fenced, the same when it starts; descriptors are read bit by bit.
 #pragma once
 
 #include "host_shim.h"
@@ -33,8 +33,16 @@ class Operand {
     if (bits(62, 2) != 1) Device::fail("a descriptor of another layout than the 128-byte swizzle");
   }
 
+  // Rows of M (or N) from `first` on, sixteen of the depth each.
+  std::vector<std::uint16_t> read(int first, int rows) const {
+    std::vector<std::uint16_t> items;
+    for (int i = 0; i < rows * 16; ++i) items.push_back(item(first + i / 16, i % 16));
+    return items;
+  }
+
+ private:
   // The item at m of M (or N) and k of the depth.
-  std::uint16_t operator()(int m, int k) const {
+  std::uint16_t item(int m, int k) const {
     const std::uint32_t offset =
         across_ ? m / 64 * leading_ + m % 64 * 2 + k / 8 * stride_ + k % 8 * 128
                 : m / 8 * stride_ + m % 8 * 128 + k * 2;
@@ -46,7 +54,6 @@ class Operand {
     return item;
   }
 
- private:
   std::uint32_t start_, leading_, stride_;
   bool across_;
 };
@@ -159,6 +166,9 @@ void give_registers() {}
 template <int>
 void take_registers() {}
 
+inline void sync_warp() {
+  together({}, [](const host_device::Lane*) {});
+}
 inline float exchange(float v, int mask) {
   together({nullptr, {}, &v, nullptr, nullptr}, [&](const host_device::Lane* lanes) {
     float of[32];
@@ -196,14 +206,19 @@ void multiply_async(float (&d)[kCount], std::uint64_t a, std::uint64_t b, S) {
     std::array<float*, 32> sums;
     for (int lane = 0; lane < 32; ++lane) sums[lane] = lanes[lane].d;
     const unsigned warp = device.thread.x / 32;
-    device.multiplies[warp].open.push_back([=] {
-      constexpr int columns = 2 * kCount;
+    constexpr int columns = 2 * kCount;
+    const auto operands = [=] {
       const host_device::Operand left(a, kAcrossM), right(b, kAcrossN);
-      static float rows[16][16], across[columns][16];
-      for (int k = 0; k < 16; ++k) {
-        for (int m = 0; m < 16; ++m) rows[m][k] = widen(S{left(warp % 4 * 16 + m, k)});
-        for (int n = 0; n < columns; ++n) across[n][k] = widen(S{right(n, k)});
+      return std::array{left.read(warp % 4 * 16, 16), right.read(0, columns)};
+    };
+    device.multiplies[warp].open.push_back([=, before = operands()] {
+      const auto [left, right] = operands();
+      if (before[0] != left || before[1] != right) {
+        host_device::Device::fail("an operand of wgmma changes while it multiplies");
       }
+      static float rows[16][16], across[columns][16];
+      for (int i = 0; i < 16 * 16; ++i) rows[i / 16][i % 16] = widen(S{left[i]});
+      for (int i = 0; i < columns * 16; ++i) across[i / 16][i % 16] = widen(S{right[i]});
       for (int lane = 0; lane < 32; ++lane) {
         for (int i = 0; i < kCount; ++i) {
           const float* const m = rows[lane / 4 + i / 2 % 2 * 8];
