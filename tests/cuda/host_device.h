@@ -160,6 +160,12 @@ struct Device {
     if (_setjmp(self.place) == 0) _longjmp(scheduler, 1);
   }
 
+  // Now and then lets others go on, as threads that wait for nobody get apart, too.
+  void pause() {
+    if (random() % 4 != 0) return;
+    if (_setjmp(current().place) == 0) _longjmp(scheduler, 1);
+  }
+
   // The last of `of` threads to arrive does `act` for all.
   template <class Act>
   void meet(Meeting* meeting, unsigned of, const Act& act) {

@@ -58,11 +58,18 @@ class Operand {
   bool across_;
 };
 
-// A sum as wgmma might round it, toward zero; mma.sync here rounds to nearest:
-// a product that mixes them shows.
+// A sum as wgmma might round it: cut off, and to 21 bits, which is half of what
+// the oracle allows for sixteen terms. mma.sync here rounds to nearest, so that a
+// product that mixes them shows.
 inline float cut(double sum) {
   const float near = static_cast<float>(sum);
-  return std::fabs(near) > std::fabs(sum) ? std::nextafter(near, 0.0f) : near;
+  const float toward_zero = std::fabs(near) > std::fabs(sum) ? std::nextafter(near, 0.0f) : near;
+  std::uint32_t bits;
+  std::memcpy(&bits, &toward_zero, sizeof bits);
+  bits &= ~7u;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return std::isnan(near) ? near : result;
 }
 
 }  // namespace host_device
@@ -88,6 +95,7 @@ inline void init_barrier(Barrier* barrier, int arrivals) {
 }
 inline void fence_barriers() { host_device::Device::get().barriers_fenced = true; }
 inline void arrive(Barrier* barrier) {
+  host_device::Device::get().pause();
   auto& at = barrier_at(barrier);
   if (at.pending == 0) host_device::Device::fail("more arrivals than a barrier expects");
   if (--at.pending > 0 || at.expected != at.coming) return;
@@ -157,6 +165,7 @@ inline void store_shared(void* to, const Pack<std::uint32_t, 4>& v) {
 }
 inline void fence_writes() {
   auto& device = host_device::Device::get();
+  device.pause();
   for (unsigned char* const to : device.current().unfenced) device.write(to, to, 16);
   device.current().unfenced.clear();
 }
