@@ -23,7 +23,7 @@ template <class Tile>
 struct Stages {
   unsigned char* memory;
   Barrier* full;   // a phase: filled, for wgmma to see
-  Barrier* empty;  // a phase: read by every warp
+  Barrier* empty;  // a phase: read by every warp of the cluster
 
   __device__ explicit Stages(unsigned char* shared) {
     const int off = shared_address(shared) % Tile::kAlignment;
@@ -37,11 +37,15 @@ struct Stages {
       for (int slot = 0; slot < Tile::kStages; ++slot) {
         // From each warp, and from the thread that calls the copy engine.
         init_barrier(full + slot, kProducers / 32 + 1);
-        init_barrier(empty + slot, 4 * Tile::kGroups);
+        init_barrier(empty + slot, 4 * Tile::kGroups * Tile::kCluster);
       }
       fence_barriers();
     }
-    __syncthreads();
+    if constexpr (Tile::kCluster > 1) {
+      sync_cluster();
+    } else {
+      __syncthreads();
+    }
   }
 };
 
@@ -81,7 +85,8 @@ __device__ void produce(const Stages<Tile>& stages, const Work& work) {
   };
   int under_way = 0;
 #pragma unroll 1
-  for (Index index = blockIdx.x; index < work.count(); index += grid_size()) {
+  for (Index index = blockIdx.x / Tile::kCluster; index < work.count();
+       index += grid_size() / Tile::kCluster) {
     const typename Work::Place place = work.at(static_cast<int>(index));
     typename Work::Fetch fetch(work, place);
 #pragma unroll 1
@@ -108,10 +113,16 @@ __device__ void consume(const Stages<Tile>& stages, const Work& work) {
   const int group = threadIdx.x / 128 - 1;
   Turn<Tile::kStages> turn;
   const auto release = [&](int slot) {
-    if (threadIdx.x % 32 == 0) arrive(stages.empty + slot);
+    if constexpr (Tile::kCluster > 1) {
+      // Everybody fills the stages of all.
+      if (threadIdx.x % 32 < Tile::kCluster) arrive_in(stages.empty + slot, threadIdx.x % 32);
+    } else {
+      if (threadIdx.x % 32 == 0) arrive(stages.empty + slot);
+    }
   };
 #pragma unroll 1
-  for (Index index = blockIdx.x; index < work.count(); index += grid_size()) {
+  for (Index index = blockIdx.x / Tile::kCluster; index < work.count();
+       index += grid_size() / Tile::kCluster) {
     const typename Work::Place place = work.at(static_cast<int>(index));
     float d[Tile::kSums];
 #pragma unroll
@@ -145,6 +156,8 @@ __device__ void run_block(const Work& work) {
     if constexpr (Tile::kGroups == 2) take_registers<208>();
     consume(stages, work);
   }
+  // A block's memory must last as long as the others reach into it.
+  if constexpr (Tile::kCluster > 1) sync_cluster();
 }
 
 template <class S>
@@ -159,7 +172,7 @@ class RowsWork {
  public:
   using S = typename Tile::Storage;
   static constexpr bool kWByDepth = kWIsLeft ? Tile::kLeftByDepth : Tile::kRightByDepth;
-  static constexpr int kRows = kWIsLeft ? Tile::kN : Tile::kM;
+  static constexpr int kRows = kWIsLeft ? Tile::kN : Tile::kM;  // of a block
   static constexpr int kColumns = kWIsLeft ? Tile::kM : Tile::kN;
   static constexpr int kWBytes = kWIsLeft ? Tile::kLeftBytes : Tile::kRightBytes;
 
@@ -171,7 +184,8 @@ class RowsWork {
   __device__ int count() const { return problem_.order.row_tiles * problem_.order.column_tiles; }
   __device__ Place at(int index) const {
     const TilePlace place = tile_at(problem_.order, index);
-    return {Index{place.row} * kRows, Index{place.column} * kColumns, 0, problem_.depth};
+    const Index row = (Index{place.row} * Tile::kCluster + rank()) * kRows;
+    return {row, Index{place.column} * kColumns, 0, problem_.depth};
   }
 
   class Fetch {
@@ -198,11 +212,13 @@ class RowsWork {
       unsigned char* const rows = stage + (kWIsLeft ? Tile::kLeftBytes : 0);
       if (threadIdx.x == 0) {
         arrive_and_expect(full, kWBytes);
+        // A block's share of W goes to all blocks of the cluster.
+        constexpr int share = kWBytes / Tile::kPanelBytes / Tile::kCluster;
 #pragma unroll
-        for (int i = 0; i < kWBytes / Tile::kPanelBytes; ++i) {
-          const int column = column_ + i * kLine;
-          copy_box(w + i * Tile::kPanelBytes, work_.all_.w, kWByDepth ? at : column,
-                   kWByDepth ? column : at, full);
+        for (int i = 0; i < share; ++i) {
+          const int box = rank() * share + i, column = column_ + box * kLine;
+          copy_box(w + box * Tile::kPanelBytes, work_.all_.w, kWByDepth ? at : column,
+                   kWByDepth ? column : at, full, (1 << Tile::kCluster) - 1);
         }
       }
       const bool inside = at + static_cast<int>(threadIdx.x % 8) * kChunk < work_.problem_.depth;
@@ -242,6 +258,10 @@ class RowsWork {
   }
 
  private:
+  static_assert(Tile::kCluster == 1 || !kWIsLeft, "the right operand is shared");
+
+  // Of this block in its cluster.
+  __device__ static int rank() { return blockIdx.x % Tile::kCluster; }
   __device__ RowEnd<S> end_of(Index row) const {
     return {problem_, problem_.segments.find(row), row};
   }

@@ -12,18 +12,20 @@ constexpr int kProducers = 128;
 
 constexpr int kChunk = 8;  // items of 16 bytes
 
-// D[m, n] with m of kGroups warpgroups, 64 each, and kN columns. An operand lies
+// D[m, n] with m of kGroups warpgroups, 64 each, and kN columns; kCluster blocks,
+// each with the next kM of m, share their right operand. An operand lies
 // in shared memory as lines of 64 items: rows of M (or N) along the depth (`by
 // depth`), or else steps of the depth, then in panels of 64 lines. The eight
 // 16-byte chunks of a line are exchanged by the line's number: the layout that
 // the copy engine writes and wgmma reads (128-byte swizzle), and that needs
 // stages at multiples of 1024 bytes.
-template <class S, int kGroups_, int kN_, int kStages_, bool kLeftByDepth_, bool kRightByDepth_>
+template <class S, int kGroups_, int kN_, int kStages_, bool kLeftByDepth_, bool kRightByDepth_,
+          int kCluster_ = 1>
 class HopperTile {
  public:
   using Storage = S;
   static constexpr int kGroups = kGroups_, kM = 64 * kGroups, kN = kN_, kDepth = kLine;
-  static constexpr int kStages = kStages_;
+  static constexpr int kStages = kStages_, kCluster = kCluster_;
   static constexpr bool kLeftByDepth = kLeftByDepth_, kRightByDepth = kRightByDepth_;
   static constexpr int kThreads = kProducers + 128 * kGroups;
   static constexpr int kLineBytes = 2 * kLine, kPanelBytes = 64 * kLineBytes;

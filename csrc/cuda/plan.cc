@@ -41,10 +41,12 @@ constexpr Index kHopper = 132;
 // multiprocessor, each as long as the tile is wide, or somewhat longer where the
 // instruction is too narrow to hide what it reads.
 Index rounds_cost(TileKind tile, Index rows, Index columns) {
-  const Index width = tile == TileKind::kHopperWide     ? 256 * 20
+  // Two blocks of a cluster share a tile of 256 rows.
+  const Index blocks = tiles(tile, rows, columns) * (tile == TileKind::kHopperPair ? 2 : 1);
+  const Index width = tile == TileKind::kHopperPair     ? 256 * 20
                       : tile == TileKind::kHopperSquare ? 128 * 22
                                                         : 64 * 28;
-  return ceil_div(tiles(tile, rows, columns), kHopper) * width;
+  return ceil_div(blocks, kHopper) * width;
 }
 
 }  // namespace
@@ -70,7 +72,7 @@ RowsPlan plan_rows_hopper(Index rows, Index columns) {
   TileKind best = rows <= tile_size(TileKind::kHopperFewest).rows ? TileKind::kHopperFewest
                                                                   : TileKind::kHopperFew;
   if (rows > tile_size(TileKind::kHopperFew).rows) {
-    best = TileKind::kHopperWide;
+    best = TileKind::kHopperPair;
     for (const TileKind tile : {TileKind::kHopperSquare, TileKind::kHopperSlim}) {
       if (rounds_cost(tile, rows, columns) < rounds_cost(best, rows, columns)) best = tile;
     }

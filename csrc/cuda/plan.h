@@ -12,7 +12,8 @@ enum class TileKind : std::uint8_t {
   kMedium,  // 64 x 64
   kStream,  // 16 x 32: W is read once by many blocks, each with a deep pipeline
   // Of compute capability 9.0, half types.
-  kHopperWide,    // 128 x 256
+  kHopperPair,    // 256 x 256, by two blocks that share W
+  kHopperWide,    // 128 x 256, for dW
   kHopperSquare,  // 128 x 128
   kHopperSlim,    // 128 x 64
   kHopperFew,     // 64 x 64, W on the side of the instruction that has 64 rows
@@ -28,6 +29,7 @@ constexpr TileSize tile_size(TileKind kind) {
     case TileKind::kLarge: return {128, 128};
     case TileKind::kMedium: return {64, 64};
     case TileKind::kStream: return {16, 32};
+    case TileKind::kHopperPair: return {256, 256};
     case TileKind::kHopperWide: return {128, 256};
     case TileKind::kHopperSquare: return {128, 128};
     case TileKind::kHopperSlim: return {128, 64};

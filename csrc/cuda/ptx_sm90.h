@@ -41,6 +41,15 @@ __device__ inline void arrive(Barrier* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
                : "memory");
 }
+// At the same barrier of another block of the cluster. Orders no writes: what wgmma
+// has read may be overwritten.
+__device__ inline void arrive_in(Barrier* barrier, unsigned block) {
+  asm volatile(
+      "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+      "r"(block)
+      : "memory");
+}
 __device__ inline void arrive_and_expect(Barrier* barrier, int bytes) {
   asm volatile(
       "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
@@ -58,14 +67,25 @@ __device__ inline void wait(Barrier* barrier, unsigned parity) {
 }
 
 // A box of kLine lines of kLine items from (inner, outer) on, zeros outside of
-// the matrix, with the chunks of each line exchanged (128-byte swizzle).
+// the matrix, with the chunks of each line exchanged (128-byte swizzle). To the
+// same place in each block of the cluster that has a bit in `blocks`, whose
+// barriers learn of the bytes.
 __device__ inline void copy_box(void* to, const TensorMap& map, int inner, int outer,
-                                Barrier* barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      " [%0], [%1, {%3, %4}], [%2];" ::"r"(shared_address(to)),
-      "l"(&map), "r"(shared_address(barrier)), "r"(inner), "r"(outer)
-      : "memory");
+                                Barrier* barrier, unsigned blocks) {
+  if (blocks == 1) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        " [%0], [%1, {%3, %4}], [%2];" ::"r"(shared_address(to)),
+        "l"(&map), "r"(shared_address(barrier)), "r"(inner), "r"(outer)
+        : "memory");
+  } else {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(shared_address(to)),
+        "l"(&map), "r"(shared_address(barrier)), "h"(static_cast<unsigned short>(blocks)),
+        "r"(inner), "r"(outer)
+        : "memory");
+  }
 }
 
 __device__ inline void store_shared(void* to, const Pack<std::uint32_t, 4>& v) {
@@ -87,6 +107,11 @@ __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+// All threads of all blocks of the cluster.
+__device__ inline void sync_cluster() {
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
 __device__ inline void sync_warp() { __syncwarp(); }
 // The value of the lane whose number differs in `mask`.
 __device__ inline float exchange(float v, int mask) {

@@ -121,7 +121,7 @@ void check_large(const std::string& dtype) {
   std::printf("%s: 3 large cases\n", dtype.c_str());
 }
 
-// The largest tiles of wgmma.
+// The largest tiles of wgmma: pairs of blocks, and those of dW.
 template <class S>
 void check_large_sm90(const std::string& dtype) {
   for (const bool transposed : {false, true}) {
@@ -150,7 +150,7 @@ int main(int count, char** names) {
     if (wants(dtype + "-large")) checks::check_large<S>(dtype);
 #if !defined(__CUDACC__)
     if constexpr (sizeof(S) == 2) {
-      checks::be_sm90(3);
+      checks::be_sm90(5);
       if (wants(dtype + "-sm90")) checks::check_dtype<S>(dtype + "-sm90");
       if (wants(dtype + "-sm90-large")) checks::check_large_sm90<S>(dtype + "-sm90");
       checks::be_sm90(0);

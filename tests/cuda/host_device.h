@@ -1,11 +1,10 @@
 // The device on the host that tests/cuda/host_shim.h gives instructions to:
 // blocks of threads, barriers, shared memory.
 //
-// The threads of a block are coroutines of one thread, in an order shuffled
-// per launch. It is stricter than a device where that finds mistakes: shared
-// memory starts as NaN, an asynchronous copy happens when it is waited for and
-// no earlier, what it writes to is NaN from its start, and threads that wait
-// for one another for ever are an error.
+// The threads of a block, or of a cluster of blocks, are coroutines of one thread, in an order
+// shuffled per launch. It is stricter than a device where that finds mistakes: shared memory starts
+// as NaN, an asynchronous copy happens when it is waited for and no earlier, what it writes to is
+// NaN from its start, and threads that wait for one another for ever are an error.
 #pragma once
 
 #include <setjmp.h>
@@ -101,12 +100,14 @@ struct Device {
   static constexpr std::size_t kStack = 128 << 10;
 
   std::vector<Thread> threads;
-  std::vector<Meeting> warps;
-  Meeting block;
-  // Shared memory as threads see it, and as wgmma does (the asynchronous proxy).
+  std::vector<Meeting> warps, blocks;  // blocks: of one cluster
+  Meeting cluster;
+  // Shared memory as threads see it, and as wgmma does (the asynchronous proxy):
+  // `pitch` bytes of each block.
   std::vector<unsigned char> memory, proxy_memory;
   unsigned char* shared = nullptr;
   unsigned char* proxy = nullptr;
+  std::size_t pitch = 0;
   // Of compute capability 9.0:
   int multiprocessors = 0;  // 0: the device is an older one
   std::map<const void*, PhaseBarrier> barriers;
@@ -114,7 +115,9 @@ struct Device {
   std::vector<Groups<std::function<void()>>> multiplies;  // of each warp
 
   Coordinate thread, block_index, grid;
-  unsigned count = 0;
+  unsigned count = 0;         // threads of a block
+  unsigned id = 0, rank = 0;  // of the thread in its cluster, of its block
+  unsigned first_block = 0;
   void (*body)(const void*) = nullptr;
   const void* argument = nullptr;
   jmp_buf scheduler;
@@ -125,7 +128,9 @@ struct Device {
     return device;
   }
 
-  Thread& current() { return threads[thread.x]; }
+  Thread& current() { return threads[id]; }
+  unsigned warp() const { return id / 32; }
+  unsigned char* own_shared() const { return shared + rank * pitch; }
 
   // Writes for threads and wgmma, or makes NaN.
   void write(unsigned char* to, const void* from, std::size_t bytes) {
@@ -147,7 +152,7 @@ struct Device {
     device.body(device.argument);
     device.current().ended = true;
     if (!device.current().copies.empty()) fail("a thread ended before its copies");
-    if (!device.multiplies[device.thread.x / 32].empty()) {
+    if (!device.multiplies[device.warp()].empty()) {
       fail("a thread ended before its multiplies");
     }
     _longjmp(device.scheduler, 1);
@@ -178,8 +183,11 @@ struct Device {
     ++meeting->generation;
   }
 
-  void step(unsigned id) {
-    thread.x = id;
+  void step(unsigned next_id) {
+    id = next_id;
+    thread.x = id % count;
+    rank = id / count;
+    block_index.x = first_block + rank;
     Thread& next = threads[id];
     if (_setjmp(scheduler) != 0) return;
     if (next.started) _longjmp(next.place, 1);
@@ -194,35 +202,39 @@ struct Device {
     setcontext(&context);
   }
 
-  void run_block(std::size_t shared_bytes) {
-    memory.assign(shared_bytes + 128, 0xFF);
+  void run_cluster(std::size_t shared_bytes, unsigned size) {
+    const unsigned all = count * size;
+    if (size > 1 && count % 32 != 0) fail("blocks of a cluster end within a warp");
+    pitch = (shared_bytes + 127) / 128 * 128;
+    memory.assign(pitch * size + 128, 0xFF);
     shared = memory.data() + (128 - reinterpret_cast<std::uintptr_t>(memory.data()) % 128);
-    proxy_memory.assign(shared_bytes, 0xFF);
+    proxy_memory.assign(pitch * size, 0xFF);
     proxy = proxy_memory.data();
     barriers.clear();
     barriers_fenced = false;
-    multiplies.assign((count + 31) / 32, {});
-    if (threads.size() < count) threads.resize(count);
-    for (unsigned i = 0; i < count; ++i) {
+    multiplies.assign((all + 31) / 32, {});
+    if (threads.size() < all) threads.resize(all);
+    for (unsigned i = 0; i < all; ++i) {
       threads[i].started = threads[i].ended = false;
       threads[i].watched = nullptr;
       threads[i].fenced = false;
       threads[i].unfenced.clear();
     }
-    warps.assign((count + 31) / 32, {});
-    block = {};
-    std::vector<unsigned> order(count);
+    warps.assign((all + 31) / 32, {});
+    blocks.assign(size, {});
+    cluster = {};
+    std::vector<unsigned> order(all);
     std::iota(order.begin(), order.end(), 0u);
     std::shuffle(order.begin(), order.end(), random);
-    for (unsigned left = count; left > 0;) {
+    for (unsigned left = all; left > 0;) {
       bool moved = false;
-      for (const unsigned id : order) {
-        Thread& next = threads[id];
+      for (const unsigned at : order) {
+        Thread& next = threads[at];
         if (next.ended || (next.watched != nullptr && *next.watched == next.seen)) continue;
         next.watched = nullptr;
-        step(id);
+        step(at);
         moved = true;
-        left -= threads[id].ended;
+        left -= threads[at].ended;
       }
       if (!moved) fail("threads wait for one another for ever");
     }

@@ -31,11 +31,11 @@ inline const host_device::Coordinate& block_index() {
 #define threadIdx (::shared_dense::cuda::thread_index())
 #define blockIdx (::shared_dense::cuda::block_index())
 
-inline unsigned char* shared_memory() { return host_device::Device::get().shared; }
+inline unsigned char* shared_memory() { return host_device::Device::get().own_shared(); }
 
 inline void __syncthreads() {
   auto& device = host_device::Device::get();
-  device.meet(&device.block, device.count, [] {});
+  device.meet(&device.blocks[device.rank], device.count, [] {});
 }
 
 inline void check_aligned(const void* p, std::size_t to = 16) {
@@ -65,7 +65,7 @@ void wait_copies() {
 template <class Act>
 void together(const host_device::Lane& lane, const Act& act) {
   auto& device = host_device::Device::get();
-  auto& warp = device.warps[device.thread.x / 32];
+  auto& warp = device.warps[device.warp()];
   warp.lane[device.thread.x % 32] = lane;
   device.meet(&warp, 32, [&] { act(warp.lane); });
 }
@@ -135,14 +135,15 @@ void store_whole(void* to, const P& pack) {
 }
 template <class Argument>
 const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::size_t shared_bytes,
-                   CUstream_st*, const Argument& argument) {
+                   CUstream_st*, const Argument& argument, int cluster = 1) {
   struct Call {
     void (*kernel)(Argument);
     const Argument* argument;
   } call{kernel, &argument};
   auto& device = host_device::Device::get();
   const std::size_t most = device.multiprocessors > 0 ? 227 << 10 : 99 << 10;
-  if (blocks < 1 || blocks > 0x7fffffff || sizeof(Argument) > 4096 || shared_bytes > most) {
+  if (blocks < 1 || blocks > 0x7fffffff || blocks % cluster != 0 || sizeof(Argument) > 4096 ||
+      shared_bytes > most) {
     return "invalid configuration argument";
   }
   device.count = threads;
@@ -152,9 +153,9 @@ const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::siz
     const Call& of = *static_cast<const Call*>(p);
     of.kernel(*of.argument);
   };
-  for (Index block = 0; block < blocks; ++block) {
-    device.block_index.x = static_cast<unsigned>(block);
-    device.run_block(shared_bytes);
+  for (Index block = 0; block < blocks; block += cluster) {
+    device.first_block = static_cast<unsigned>(block);
+    device.run_cluster(shared_bytes, cluster);
   }
   return nullptr;
 }

@@ -48,9 +48,9 @@ class Operand {
                 : m / 8 * stride_ + m % 8 * 128 + k * 2;
     const std::uint32_t address = swizzled(start_ + offset) - kWindow;
     const Device& device = Device::get();
-    if (address + 2 > device.proxy_memory.size()) Device::fail("wgmma reads past shared memory");
+    if (address + 2 > device.pitch) Device::fail("wgmma reads past shared memory");
     std::uint16_t item;
-    std::memcpy(&item, device.proxy + address, 2);
+    std::memcpy(&item, device.proxy + device.rank * device.pitch + address, 2);
     return item;
   }
 
@@ -78,8 +78,26 @@ namespace shared_dense::cuda {
 
 inline std::uint32_t shared_address(const void* p) {
   const auto& device = host_device::Device::get();
-  return static_cast<std::uint32_t>(static_cast<const unsigned char*>(p) - device.shared) +
-         host_device::kWindow;
+  const auto offset = static_cast<const unsigned char*>(p) - device.own_shared();
+  if (offset < 0 || static_cast<std::size_t>(offset) >= device.pitch) {
+    host_device::Device::fail("an address of another block, or not of shared memory");
+  }
+  return static_cast<std::uint32_t>(offset) + host_device::kWindow;
+}
+
+// The same place in the shared memory of another block of the cluster.
+template <class P>
+P* place_in(P* own, unsigned block) {
+  const auto& device = host_device::Device::get();
+  if (block >= device.blocks.size()) host_device::Device::fail("no such block in the cluster");
+  // Its memory goes when its last thread does.
+  const auto first = device.threads.begin() + block * device.count;
+  if (std::all_of(first, first + device.count, [](const auto& t) { return t.ended; })) {
+    host_device::Device::fail("a block reaches into another that has ended");
+  }
+  const std::ptrdiff_t offset =
+      reinterpret_cast<unsigned char*>(own) - device.own_shared() + block * device.pitch;
+  return reinterpret_cast<P*>(device.shared + offset);
 }
 
 inline host_device::PhaseBarrier& barrier_at(Barrier* barrier) {
@@ -94,17 +112,23 @@ inline void init_barrier(Barrier* barrier, int arrivals) {
   at.arrivals = at.pending = arrivals;
 }
 inline void fence_barriers() { host_device::Device::get().barriers_fenced = true; }
+inline void end_phase_if_over(host_device::PhaseBarrier* at) {
+  if (at->pending > 0 || at->coming < at->expected) return;
+  if (at->coming > at->expected) host_device::Device::fail("more bytes than a barrier expects");
+  for (const auto& act : at->act) act();
+  at->act.clear();
+  at->expected = at->coming = 0;
+  at->pending = at->arrivals;
+  ++at->phase;
+}
 inline void arrive(Barrier* barrier) {
   host_device::Device::get().pause();
   auto& at = barrier_at(barrier);
   if (at.pending == 0) host_device::Device::fail("more arrivals than a barrier expects");
-  if (--at.pending > 0 || at.expected != at.coming) return;
-  for (const auto& act : at.act) act();
-  at.act.clear();
-  at.expected = at.coming = 0;
-  at.pending = at.arrivals;
-  ++at.phase;
+  --at.pending;
+  end_phase_if_over(&at);
 }
+inline void arrive_in(Barrier* barrier, unsigned block) { arrive(place_in(barrier, block)); }
 inline void arrive_and_expect(Barrier* barrier, int bytes) {
   barrier_at(barrier).expected += bytes;
   arrive(barrier);
@@ -132,28 +156,32 @@ inline bool make_tensor_map(TensorMap* map, const void* p, Index inner, Index ou
   return true;
 }
 
-inline void copy_box(void* to, const TensorMap& map, int inner, int outer, Barrier* barrier) {
+inline void copy_box(void* own, const TensorMap& map, int inner, int outer, Barrier* own_barrier,
+                     unsigned blocks) {
   using host_device::Device;
   Device& device = Device::get();
   HostMap host;
   std::memcpy(&host, map.bytes, sizeof host);
-  const std::uint32_t address = shared_address(to);
+  const std::uint32_t address = shared_address(own);
   if (address % 1024 != 0) Device::fail("a box does not start where the swizzle does");
   if (!device.barriers_fenced) Device::fail("the copy engine does not know of the barriers");
   constexpr int bytes = 2 * kLine * kLine;
-  device.poison(static_cast<unsigned char*>(to), bytes);
-  auto& at = barrier_at(barrier);
-  at.coming += bytes;
-  if (at.coming > at.expected) Device::fail("more bytes than a barrier expects");
-  at.act.push_back([=, &device] {
-    for (int i = 0; i < kLine * kLine; ++i) {
-      const Index row = outer + i / kLine, column = inner + i % kLine;
-      const bool inside = row < host.outer && column < host.inner;
-      const std::uint16_t item = inside ? host.items[row * host.inner + column] : 0;
-      const std::uint32_t place = host_device::swizzled(address + 2 * i) - host_device::kWindow;
-      device.write(device.shared + place, &item, 2);
-    }
-  });
+  for (unsigned block = 0; blocks >> block != 0; ++block) {
+    if ((blocks >> block & 1) == 0) continue;
+    unsigned char* const to = place_in(static_cast<unsigned char*>(own), block);
+    auto& at = barrier_at(place_in(own_barrier, block));
+    device.poison(to, bytes);
+    at.coming += bytes;
+    at.act.push_back([=, &device] {
+      for (int i = 0; i < kLine * kLine; ++i) {
+        const Index row = outer + i / kLine, column = inner + i % kLine;
+        const bool inside = row < host.outer && column < host.inner;
+        const std::uint16_t item = inside ? host.items[row * host.inner + column] : 0;
+        device.write(to + (host_device::swizzled(address + 2 * i) - address), &item, 2);
+      }
+    });
+    end_phase_if_over(&at);
+  }
 }
 
 inline void store_shared(void* to, const Pack<std::uint32_t, 4>& v) {
@@ -175,6 +203,11 @@ void give_registers() {}
 template <int>
 void take_registers() {}
 
+inline void sync_cluster() {
+  auto& device = host_device::Device::get();
+  const auto all = static_cast<unsigned>(device.count * device.blocks.size());
+  device.meet(&device.cluster, all, [] {});
+}
 inline void sync_warp() {
   together({}, [](const host_device::Lane*) {});
 }
@@ -193,14 +226,14 @@ inline void fence_multiplies() { host_device::Device::get().current().fenced = t
 inline void commit_multiplies() {
   together({}, [](const host_device::Lane*) {
     auto& device = host_device::Device::get();
-    device.multiplies[device.thread.x / 32].commit();
+    device.multiplies[device.warp()].commit();
   });
 }
 template <int kLeft>
 void wait_multiplies() {
   together({}, [](const host_device::Lane*) {
     auto& device = host_device::Device::get();
-    device.multiplies[device.thread.x / 32].wait(kLeft, [](const auto& act) { act(); });
+    device.multiplies[device.warp()].wait(kLeft, [](const auto& act) { act(); });
   });
   if (kLeft == 0) host_device::Device::get().current().fenced = false;
 }
@@ -214,11 +247,11 @@ void multiply_async(float (&d)[kCount], std::uint64_t a, std::uint64_t b, S) {
   together({nullptr, {}, d, nullptr, nullptr}, [&](const host_device::Lane* lanes) {
     std::array<float*, 32> sums;
     for (int lane = 0; lane < 32; ++lane) sums[lane] = lanes[lane].d;
-    const unsigned warp = device.thread.x / 32;
+    const unsigned warp = device.warp();
     constexpr int columns = 2 * kCount;
     const auto operands = [=] {
       const host_device::Operand left(a, kAcrossM), right(b, kAcrossN);
-      return std::array{left.read(warp % 4 * 16, 16), right.read(0, columns)};
+      return std::array{left.read(static_cast<int>(warp % 4) * 16, 16), right.read(0, columns)};
     };
     device.multiplies[warp].open.push_back([=, before = operands()] {
       const auto [left, right] = operands();
