@@ -111,7 +111,7 @@ def test_hopper_machine_code_has_the_instructions_meant(hopper):
     _, kernels = hopper
     for name, kernel in kernels.items():
         code = re.findall(r"\b[A-Z][A-Z0-9]*(?:\.[A-Z0-9x]+)*\b", kernel)
-        few = "hopper_rows" in name and "Li1E" in name  # one warpgroup multiplies
+        few = "BFloat16ELi1E" in name  # one warpgroup multiplies
         wide = {c for c in code if c.startswith("HGMMA.64x")}
         assert len(wide) == 1, f"{name}: {wide}"
         assert wide.pop().endswith("x16.F32.BF16")

@@ -226,17 +226,24 @@ struct Device {
     std::vector<unsigned> order(all);
     std::iota(order.begin(), order.end(), 0u);
     std::shuffle(order.begin(), order.end(), random);
-    for (unsigned left = all; left > 0;) {
+    // One block of a cluster runs as far ahead of the others as it can.
+    const unsigned ahead = random() % size;
+    unsigned left = all;
+    const auto round = [&](bool of_ahead) {
       bool moved = false;
       for (const unsigned at : order) {
         Thread& next = threads[at];
-        if (next.ended || (next.watched != nullptr && *next.watched == next.seen)) continue;
+        if ((at / count == ahead) != of_ahead || next.ended) continue;
+        if (next.watched != nullptr && *next.watched == next.seen) continue;
         next.watched = nullptr;
         step(at);
         moved = true;
         left -= threads[at].ended;
       }
-      if (!moved) fail("threads wait for one another for ever");
+      return moved;
+    };
+    while (left > 0) {
+      if (!round(true) && !round(false)) fail("threads wait for one another for ever");
     }
   }
 };
