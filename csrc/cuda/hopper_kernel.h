@@ -49,6 +49,12 @@ struct Stages {
   }
 };
 
+// Of this block in its cluster.
+template <class Tile>
+__device__ int rank() {
+  return blockIdx.x % Tile::kCluster;
+}
+
 // One chunk of a line to shared memory; from nullptr: zeros.
 template <class S>
 __device__ void fetch_chunk(unsigned char* to, const S* from, bool by_vectors) {
@@ -184,7 +190,7 @@ class RowsWork {
   __device__ int count() const { return problem_.order.row_tiles * problem_.order.column_tiles; }
   __device__ Place at(int index) const {
     const TilePlace place = tile_at(problem_.order, index);
-    const Index row = (Index{place.row} * Tile::kCluster + rank()) * kRows;
+    const Index row = (Index{place.row} * Tile::kCluster + rank<Tile>()) * kRows;
     return {row, Index{place.column} * kColumns, 0, problem_.depth};
   }
 
@@ -216,9 +222,9 @@ class RowsWork {
         constexpr int share = kWBytes / Tile::kPanelBytes / Tile::kCluster;
 #pragma unroll
         for (int i = 0; i < share; ++i) {
-          const int box = rank() * share + i, column = column_ + box * kLine;
-          copy_box(w + box * Tile::kPanelBytes, work_.all_.w, kWByDepth ? at : column,
-                   kWByDepth ? column : at, full, (1 << Tile::kCluster) - 1);
+          const int box = rank<Tile>() * share + i, column = column_ + box * kLine;
+          copy_box<Tile::kCluster>(w + box * Tile::kPanelBytes, work_.all_.w,
+                                   kWByDepth ? at : column, kWByDepth ? column : at, full);
         }
       }
       const bool inside = at + static_cast<int>(threadIdx.x % 8) * kChunk < work_.problem_.depth;
@@ -260,8 +266,6 @@ class RowsWork {
  private:
   static_assert(Tile::kCluster == 1 || !kWIsLeft, "the right operand is shared");
 
-  // Of this block in its cluster.
-  __device__ static int rank() { return blockIdx.x % Tile::kCluster; }
   __device__ RowEnd<S> end_of(Index row) const {
     return {problem_, problem_.segments.find(row), row};
   }
@@ -270,10 +274,16 @@ class RowsWork {
   const RowsProblem<S>& problem_;
 };
 
+// Segments whose rows the copy engine can fetch for dW.
+constexpr int kMaps = 4;
+
 template <class S>
 struct HopperSum {
-  SumProblem<S> problem;
+  TensorMap a[kMaps], b[kMaps];
+  int maps;  // of the first segments; the rows of others, and of stages that
+             // straddle segments, are fetched by threads
   int splits;
+  SumProblem<S> problem;
 };
 
 // dW: both operands are stacked rows, whose lines are steps of the depth.
@@ -287,16 +297,17 @@ class SumWork {
   };
 
   __device__ explicit SumWork(const HopperSum<S>& all)
-      : problem_(all.problem),
-        tiles_(all.problem.order.row_tiles * all.problem.order.column_tiles),
-        splits_(all.splits) {}
-  __device__ Index count() const { return Index{tiles_} * splits_; }
+      : all_(all),
+        problem_(all.problem),
+        tiles_(all.problem.order.row_tiles * all.problem.order.column_tiles) {}
+  __device__ Index count() const { return Index{tiles_} * all_.splits; }
   __device__ Place at(int index) const {
     const int split = index / tiles_;
     const TilePlace place = tile_at(problem_.order, index % tiles_);
+    const Index row = (Index{place.row} * Tile::kCluster + rank<Tile>()) * Tile::kM;
     const Index begin = split * problem_.chunk, end = begin + problem_.chunk;
-    return {Index{place.row} * Tile::kM, Index{place.column} * Tile::kN, begin,
-            end < problem_.depth ? end : problem_.depth, split};
+    return {row, Index{place.column} * Tile::kN, begin, end < problem_.depth ? end : problem_.depth,
+            split};
   }
 
   class Fetch {
@@ -305,17 +316,51 @@ class SumWork {
         : work_(work), place_(place), segment_(work.problem_.segments.find(place.begin)) {}
 
     __device__ void operator()(unsigned char* stage, Barrier* full, Index depth) {
-      if (threadIdx.x == 0) arrive(full);
+      const Table<PairSegment<S>>& segments = work_.problem_.segments;
+      while (segments.end(segment_) <= depth) ++segment_;
+      const Index end = depth + Tile::kDepth < place_.end ? depth + Tile::kDepth : place_.end;
+      // All blocks of a cluster decide alike. Of the lines behind `end` those
+      // of the next segment are none of the map's.
+      if (segment_ < work_.all_.maps && end <= segments.end(segment_)) {
+        if (threadIdx.x == 0) {
+          by_engine(stage, full, static_cast<int>(depth - segments.start(segment_)));
+        }
+      } else {
+        if (threadIdx.x == 0) arrive(full);
+        by_threads(stage, depth, end);
+      }
+    }
+
+   private:
+    __device__ void by_engine(unsigned char* stage, Barrier* full, int line) const {
+      arrive_and_expect(full, Tile::kStageBytes);
+#pragma unroll
+      for (int i = 0; i < Tile::kM / kLine; ++i) {
+        copy_box<1>(stage + i * Tile::kPanelBytes, work_.all_.a[segment_],
+                    static_cast<int>(place_.row) + i * kLine, line, full);
+      }
+      constexpr int share = Tile::kN / kLine / Tile::kCluster;
+#pragma unroll
+      for (int i = 0; i < share; ++i) {
+        const int box = rank<Tile>() * share + i;
+        copy_box<Tile::kCluster>(stage + Tile::kLeftBytes + box * Tile::kPanelBytes,
+                                 work_.all_.b[segment_],
+                                 static_cast<int>(place_.column) + box * kLine, line, full);
+      }
+    }
+
+    __device__ void by_threads(unsigned char* stage, Index depth, Index end) const {
       const SumProblem<S>& problem = work_.problem_;
+      int segment = segment_;
 #pragma unroll 1
       for (int i = 0; i < Tile::kDepth; i += kLinesApart) {
         const int line = threadIdx.x / 8 + i, chunk = threadIdx.x % 8;
         const Index row = depth + line;
         const S *a = nullptr, *b = nullptr;
-        if (row < place_.end) {
-          while (problem.segments.end(segment_) <= row) ++segment_;
-          const PairSegment<S> entry = problem.segments[segment_];
-          const Index own = row - problem.segments.start(segment_);
+        if (row < end) {
+          while (problem.segments.end(segment) <= row) ++segment;
+          const PairSegment<S> entry = problem.segments[segment];
+          const Index own = row - problem.segments.start(segment);
           a = entry.a + own * problem.rows;
           b = entry.b + own * problem.columns;
         }
@@ -327,7 +372,6 @@ class SumWork {
       }
     }
 
-   private:
     // This thread's chunk of a line in each of the panels that hold kItems.
     template <int kItems>
     __device__ static void fetch_panels(unsigned char* to, const S* line, Index first, Index limit,
@@ -342,7 +386,7 @@ class SumWork {
 
     const SumWork& work_;
     const Place& place_;
-    int segment_;  // of the last line: lines only go forward
+    int segment_;  // of the stage's first line
   };
 
   __device__ void finish(const Place& place, int group, float (&d)[Tile::kSums]) const {
@@ -355,8 +399,9 @@ class SumWork {
   }
 
  private:
+  const HopperSum<S>& all_;
   const SumProblem<S>& problem_;
-  int tiles_, splits_;
+  int tiles_;
 };
 
 template <class Tile, bool kWIsLeft>

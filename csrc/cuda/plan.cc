@@ -37,16 +37,19 @@ SumPlan split_sum(TileKind tile, Index m, Index n, Index rows, Index wanted) {
 // Multiprocessors of an H100; a constant, too.
 constexpr Index kHopper = 132;
 
+// Two blocks of a cluster share a tile of 256 rows.
+Index hopper_blocks(TileKind tile, Index rows, Index columns) {
+  return tiles(tile, rows, columns) * (tile == TileKind::kHopperPair ? 2 : 1);
+}
+
 // How long tiles take in all, in units of no meaning: the rounds of one tile a
 // multiprocessor, each as long as the tile is wide, or somewhat longer where the
 // instruction is too narrow to hide what it reads.
 Index rounds_cost(TileKind tile, Index rows, Index columns) {
-  // Two blocks of a cluster share a tile of 256 rows.
-  const Index blocks = tiles(tile, rows, columns) * (tile == TileKind::kHopperPair ? 2 : 1);
   const Index width = tile == TileKind::kHopperPair     ? 256 * 20
                       : tile == TileKind::kHopperSquare ? 128 * 22
                                                         : 64 * 28;
-  return ceil_div(blocks, kHopper) * width;
+  return ceil_div(hopper_blocks(tile, rows, columns), kHopper) * width;
 }
 
 }  // namespace
@@ -81,15 +84,16 @@ RowsPlan plan_rows_hopper(Index rows, Index columns) {
 }
 
 SumPlan plan_sum_hopper(Index m, Index n, Index rows) {
-  const TileKind tile = tiles(TileKind::kHopperWide, m, n) >= kHopper ? TileKind::kHopperWide
-                                                                      : TileKind::kHopperSquare;
-  const Index wanted = std::max<Index>(1, kHopper / std::max<Index>(1, tiles(tile, m, n)));
-  return split_sum(tile, m, n, rows, wanted);
+  const TileKind tile = hopper_blocks(TileKind::kHopperPair, m, n) >= kHopper
+                            ? TileKind::kHopperPair
+                            : TileKind::kHopperSquare;
+  const Index wanted = kHopper / std::max<Index>(1, hopper_blocks(tile, m, n));
+  return split_sum(tile, m, n, rows, std::max<Index>(1, wanted));
 }
 
 bool hopper_takes(Index k, Index n) {
-  // The copy engine wants rows of whole 16 bytes and coordinates of 32 bits.
-  const auto takes = [](Index size) { return size > 0 && size % 8 == 0 && size < 0x7fffff00; };
+  // The copy engine wants rows of whole 16 bytes.
+  const auto takes = [](Index size) { return size > 0 && size % 8 == 0 && size <= kMostLines; };
   return takes(k) && takes(n);
 }
 

@@ -12,8 +12,7 @@ enum class TileKind : std::uint8_t {
   kMedium,  // 64 x 64
   kStream,  // 16 x 32: W is read once by many blocks, each with a deep pipeline
   // Of compute capability 9.0, half types.
-  kHopperPair,    // 256 x 256, by two blocks that share W
-  kHopperWide,    // 128 x 256, for dW
+  kHopperPair,    // 256 x 256, by two blocks that share W, or what is 256 wide of dW
   kHopperSquare,  // 128 x 128
   kHopperSlim,    // 128 x 64
   kHopperFew,     // 64 x 64, W on the side of the instruction that has 64 rows
@@ -30,7 +29,6 @@ constexpr TileSize tile_size(TileKind kind) {
     case TileKind::kMedium: return {64, 64};
     case TileKind::kStream: return {16, 32};
     case TileKind::kHopperPair: return {256, 256};
-    case TileKind::kHopperWide: return {128, 256};
     case TileKind::kHopperSquare: return {128, 128};
     case TileKind::kHopperSlim: return {128, 64};
     case TileKind::kHopperFew: return {64, 64};
@@ -80,6 +78,10 @@ SumPlan plan_sum(Index m, Index n, Index rows, bool has_large);
 // The same on devices of compute capability 9.0, in half types.
 RowsPlan plan_rows_hopper(Index rows, Index columns);
 SumPlan plan_sum_hopper(Index m, Index n, Index rows);
+
+// Lines and items of a line that the copy engine can count: in 32 bits, with the
+// last box.
+constexpr Index kMostLines = 0x7fffff00;
 
 // Whether wgmma takes a product over W [k, n] or [n, k], or makes dW [k, n].
 // Nothing else about rows or pointers may decide it: its sums may round

@@ -67,12 +67,13 @@ __device__ inline void wait(Barrier* barrier, unsigned parity) {
 }
 
 // A box of kLine lines of kLine items from (inner, outer) on, zeros outside of
-// the matrix, with the chunks of each line exchanged (128-byte swizzle). To the
-// same place in each block of the cluster that has a bit in `blocks`, whose
-// barriers learn of the bytes.
+// the matrix, with the chunks of each line exchanged (128-byte swizzle). kBlocks
+// above 1: to the same place in so many blocks, all of the cluster; the barrier
+// of each learns of the bytes.
+template <int kBlocks>
 __device__ inline void copy_box(void* to, const TensorMap& map, int inner, int outer,
-                                Barrier* barrier, unsigned blocks) {
-  if (blocks == 1) {
+                                Barrier* barrier) {
+  if constexpr (kBlocks == 1) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
         " [%0], [%1, {%3, %4}], [%2];" ::"r"(shared_address(to)),
@@ -82,8 +83,8 @@ __device__ inline void copy_box(void* to, const TensorMap& map, int inner, int o
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
         ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;" ::"r"(shared_address(to)),
-        "l"(&map), "r"(shared_address(barrier)), "h"(static_cast<unsigned short>(blocks)),
-        "r"(inner), "r"(outer)
+        "l"(&map), "r"(shared_address(barrier)),
+        "h"(static_cast<unsigned short>((1 << kBlocks) - 1)), "r"(inner), "r"(outer)
         : "memory");
   }
 }

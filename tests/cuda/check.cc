@@ -125,11 +125,11 @@ void check_large(const std::string& dtype) {
 template <class S>
 void check_large_sm90(const std::string& dtype) {
   for (const bool transposed : {false, true}) {
-    const Case c{dtype + ", large", {1000, 409}, 24, 2560, transposed, {A::kRelu}};
+    const Case c{dtype + ", large", {100, 36}, 24, 16896, transposed, {A::kRelu}};
     const Numbers<S> n(c);
     check(c, n, run(c, n));
   }
-  const Case c{dtype + ", large dw", {17, 3}, 1288, 3400};
+  const Case c{dtype + ", large dw", {50, 18}, 136, 16896};
   const Numbers<S> n(c);
   check(c, n, run(c, n));
   std::printf("%s: 3 large cases\n", dtype.c_str());

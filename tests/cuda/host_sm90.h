@@ -156,8 +156,8 @@ inline bool make_tensor_map(TensorMap* map, const void* p, Index inner, Index ou
   return true;
 }
 
-inline void copy_box(void* own, const TensorMap& map, int inner, int outer, Barrier* own_barrier,
-                     unsigned blocks) {
+template <int kBlocks>
+void copy_box(void* own, const TensorMap& map, int inner, int outer, Barrier* own_barrier) {
   using host_device::Device;
   Device& device = Device::get();
   HostMap host;
@@ -166,8 +166,8 @@ inline void copy_box(void* own, const TensorMap& map, int inner, int outer, Barr
   if (address % 1024 != 0) Device::fail("a box does not start where the swizzle does");
   if (!device.barriers_fenced) Device::fail("the copy engine does not know of the barriers");
   constexpr int bytes = 2 * kLine * kLine;
-  for (unsigned block = 0; blocks >> block != 0; ++block) {
-    if ((blocks >> block & 1) == 0) continue;
+  for (unsigned block = 0; block < device.blocks.size(); ++block) {
+    if (kBlocks == 1 && block != device.rank) continue;
     unsigned char* const to = place_in(static_cast<unsigned char*>(own), block);
     auto& at = barrier_at(place_in(own_barrier, block));
     device.poison(to, bytes);

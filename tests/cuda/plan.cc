@@ -63,6 +63,9 @@ void check_hopper() {
   expect(tile(1024, 1024) == TileKind::kHopperSlim, "a tile a multiprocessor", 1024, 1024, 0);
   expect(tile(1409, 1280) == TileKind::kHopperSquare, "one round of squares", 1409, 1280, 0);
   expect(tile(8192, 4096) == TileKind::kHopperPair, "a large product", 8192, 4096, 0);
+  expect(tile(136, 16896) == TileKind::kHopperPair &&
+             plan_sum_hopper(136, 16896, 68).tile == TileKind::kHopperPair,
+         "what check.cc checks pairs with", 136, 16896, 68);
   // Whole 16 bytes both ways, and something to multiply.
   for (const Index good : {8, 64, 4096}) {
     expect(hopper_takes(good, 8) && hopper_takes(8, good), "refused", good, 0, 0);
