@@ -56,18 +56,25 @@ list(GET cudart 0 cudart)
 set(cuda_flags -std=c++17 -O3 -DNDEBUG --expt-relaxed-constexpr -Xcompiler=-fPIC,-fvisibility=hidden
   "-I${CMAKE_CURRENT_SOURCE_DIR}/csrc" -ccbin "${CMAKE_CXX_COMPILER}")
 foreach(architecture ${cuda_architectures})
-  list(APPEND cuda_flags -gencode "arch=compute_${architecture},code=sm_${architecture}")
+  list(APPEND cuda_targets -gencode "arch=compute_${architecture},code=sm_${architecture}")
 endforeach()
 list(GET cuda_architectures -1 newest)
-list(APPEND cuda_flags -gencode "arch=compute_${newest},code=compute_${newest}")
+list(APPEND cuda_targets -gencode "arch=compute_${newest},code=compute_${newest}")
+# wgmma is in the code of that one architecture only: asked for at run time.
+set(cuda_hopper_targets -gencode "arch=compute_90a,code=sm_90a")
 
 set(cuda_objects "")
-foreach(name elementwise product_bfloat16 product_double product_float product_half shared_matmul)
+foreach(name elementwise hopper_bfloat16 hopper_half product_bfloat16 product_double product_float
+    product_half shared_matmul)
+  set(targets ${cuda_targets})
+  if(name MATCHES "^hopper_")
+    set(targets ${cuda_hopper_targets})
+  endif()
   set(source "${CMAKE_CURRENT_SOURCE_DIR}/csrc/cuda/${name}.cu")
   set(object "${CMAKE_CURRENT_BINARY_DIR}/cuda/${name}.o")
   add_custom_command(OUTPUT "${object}"
     COMMAND "${CMAKE_COMMAND}" -E make_directory "${CMAKE_CURRENT_BINARY_DIR}/cuda"
-    COMMAND "${SHARED_DENSE_NVCC}" ${cuda_flags} -MD -MF "${object}.d" -c "${source}" -o "${object}"
+    COMMAND "${SHARED_DENSE_NVCC}" ${cuda_flags} ${targets} -MD -MF "${object}.d" -c "${source}" -o "${object}"
     DEPENDS "${source}" DEPFILE "${object}.d" COMMENT "nvcc ${name}.cu" VERBATIM)
   list(APPEND cuda_objects "${object}")
 endforeach()

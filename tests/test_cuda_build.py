@@ -29,7 +29,19 @@ def tool(name):
     return pytest.skip(f"needs {name} (a CUDA toolkit, or pip install nvidia-cuda-{name})")
 
 
-@pytest.fixture(scope="module", params=["sm_80", "sm_90"])
+def compiled(source, architecture, target):
+    """Compiles a file of kernels; ptxas's report."""
+    command = [
+        tool("nvcc"), "-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Xptxas", "-v",
+        f"-gencode=arch=compute_{architecture},code=sm_{architecture}", "-I", ROOT / "csrc",
+        "-c", source, "-o", target,
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module", params=["80", "90"])
 def architecture(request):
     return request.param
 
@@ -39,14 +51,7 @@ def built(request, architecture, tmp_path_factory):
     """dtype, object file and ptxas's report of one file of kernels."""
     dtype = request.param
     target = tmp_path_factory.mktemp("cuda") / f"{dtype}.o"
-    command = [
-        tool("nvcc"), "-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Xptxas", "-v",
-        f"-arch={architecture}", "-I", ROOT / "csrc", "-c", ROOT / f"csrc/cuda/product_{dtype}.cu",
-        "-o", target,
-    ]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return dtype, target, done.stdout + done.stderr
+    return dtype, target, compiled(ROOT / f"csrc/cuda/product_{dtype}.cu", architecture, target)
 
 
 def test_no_register_spills(built):
@@ -76,6 +81,53 @@ def test_machine_code_has_the_instructions_meant(built):
         assert code & {"STG.E.64", "STG.E.128"}, f"{name}: results leave item by item"
         multiplies = "HMMA.16816.F32.BF16" if dtype == "bfloat16" else "FFMA"
         assert multiplies in code, f"{name}: no {multiplies}"
+
+
+@pytest.fixture(scope="module")
+def hopper(tmp_path_factory):
+    """ptxas's report and the machine code of each kernel of compute capability 9.0."""
+    target = tmp_path_factory.mktemp("cuda") / "hopper.o"
+    report = compiled(ROOT / "csrc/cuda/hopper_bfloat16.cu", "90a", target)
+    listing = output(tool("cuobjdump"), "-sass", target)
+    kernels = dict(k.split("\n", 1) for k in re.split(r"\n\s*Function : ", listing)[1:])
+    return report, kernels
+
+
+def test_hopper_kernels_do_not_spill_and_multiply_asynchronously(hopper):
+    report, kernels = hopper
+    assert len(kernels) == 12, "two layouts of five tiles, and dW on two"
+    lines = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+)", report)
+    assert len(lines) == 12, report
+    assert set(lines) == {("0", "0", "0")}, report
+    # C7510 says that multiplies wait for one another, C7508 that setmaxnreg is ignored.
+    assert not re.findall(r".*(?:C75\d\d|serializ|warning).*", report)
+    most = [int(n) for n in re.findall(r"Used (\d+) registers", report)]
+    # 384 threads have 168 each, which setmaxnreg shares out; two blocks of 256 have 128.
+    assert sorted(most)[-8:] == [168] * 8, most
+    assert sorted(most)[3] <= 128, most
+
+
+def test_hopper_machine_code_has_the_instructions_meant(hopper):
+    _, kernels = hopper
+    for name, kernel in kernels.items():
+        code = re.findall(r"\b[A-Z][A-Z0-9]*(?:\.[A-Z0-9x]+)*\b", kernel)
+        few = "BFloat16ELi1E" in name  # one warpgroup multiplies
+        wide = {c for c in code if c.startswith("HGMMA.64x")}
+        assert len(wide) == 1, f"{name}: {wide}"
+        assert wide.pop().endswith("x16.F32.BF16")
+        assert "STG.E.128" in code, f"{name}: results leave item by item"
+        assert "LDGSTS.E.BYPASS.128" in code, f"{name}: no 16-byte asynchronous copies"
+        by_engine = {c for c in code if c.startswith("UTMALDG")}
+        # Blocks of a pair share one operand: all that they fetch so of Y and dX, half of dW.
+        wanted = {"UTMALDG.2D.MULTICAST"} if "ELi256E" in name else {"UTMALDG.2D"}
+        if "hopper_sum" in name:
+            wanted.add("UTMALDG.2D")
+        assert by_engine == wanted, f"{name}: {by_engine}"
+        # Releasing a stage publishes no writes: no fence of the device in the loop.
+        loop = kernel[kernel.index("HGMMA") : kernel.rindex("WARPGROUP.DEPBAR")]
+        assert "MEMBAR" not in loop, f"{name}: a fence between multiplies"
+        assert not {c for c in code if re.match(r"(LDL|STL)\b", c)}, f"{name}: local memory"
+        assert any(c.startswith("USETMAXREG") for c in code) != few, f"{name}: registers"
 
 
 @pytest.fixture

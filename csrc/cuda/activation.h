@@ -39,10 +39,10 @@ __device__ inline T gelu_tanh_gate(T z, T* rest) {
   return sigmoid(T(2) * kSqrtTwoOverPi<T> * cubic, rest);
 }
 
-template <class T>
-__device__ inline T activate(Activation activation, T z) {
+template <Activation kActivation, class T>
+__device__ inline T activate(T z) {
   T rest;
-  switch (activation) {
+  switch (kActivation) {
     case Activation::kLinear: return z;
     case Activation::kRelu: return z < T(0) ? T(0) : z;
     case Activation::kRelu6: return held(z, T(0), T(6));
@@ -55,6 +55,29 @@ __device__ inline T activate(Activation activation, T z) {
     case Activation::kGeluTanh: return z * gelu_tanh_gate(z, &rest);
   }
   return z;
+}
+
+template <Activation kActivation, class T, int kCount>
+__device__ inline void activate_each(T (&z)[kCount]) {
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) z[e] = activate<kActivation>(z[e]);
+}
+
+// One decision for some values.
+template <class T, int kCount>
+__device__ inline void activate_all(Activation activation, T (&z)[kCount]) {
+  switch (activation) {
+    case Activation::kLinear: return;
+    case Activation::kRelu: return activate_each<Activation::kRelu>(z);
+    case Activation::kRelu6: return activate_each<Activation::kRelu6>(z);
+    case Activation::kLeakyRelu: return activate_each<Activation::kLeakyRelu>(z);
+    case Activation::kElu: return activate_each<Activation::kElu>(z);
+    case Activation::kSigmoid: return activate_each<Activation::kSigmoid>(z);
+    case Activation::kTanh: return activate_each<Activation::kTanh>(z);
+    case Activation::kSilu: return activate_each<Activation::kSilu>(z);
+    case Activation::kGelu: return activate_each<Activation::kGelu>(z);
+    case Activation::kGeluTanh: return activate_each<Activation::kGeluTanh>(z);
+  }
 }
 
 // dy * f'(z), from y or from z as saved_for(activation) says.

@@ -11,6 +11,12 @@ enum class TileKind : std::uint8_t {
   kLarge,   // 128 x 128: the most arithmetic per byte read
   kMedium,  // 64 x 64
   kStream,  // 16 x 32: W is read once by many blocks, each with a deep pipeline
+  // Of compute capability 9.0, half types.
+  kHopperPair,    // 256 x 256, by two blocks that share W, or what is 256 wide of dW
+  kHopperSquare,  // 128 x 128
+  kHopperSlim,    // 128 x 64
+  kHopperFew,     // 64 x 64, W on the side of the instruction that has 64 rows
+  kHopperFewest,  // 16 x 64, likewise
 };
 
 struct TileSize {
@@ -21,7 +27,12 @@ constexpr TileSize tile_size(TileKind kind) {
   switch (kind) {
     case TileKind::kLarge: return {128, 128};
     case TileKind::kMedium: return {64, 64};
-    default: return {16, 32};
+    case TileKind::kStream: return {16, 32};
+    case TileKind::kHopperPair: return {256, 256};
+    case TileKind::kHopperSquare: return {128, 128};
+    case TileKind::kHopperSlim: return {128, 64};
+    case TileKind::kHopperFew: return {64, 64};
+    default: return {16, 64};
   }
 }
 
@@ -63,6 +74,19 @@ inline constexpr bool kHasLarge = sizeof(S) < 8;
 
 RowsPlan plan_rows(Index rows, Index columns, bool has_large);
 SumPlan plan_sum(Index m, Index n, Index rows, bool has_large);
+
+// The same on devices of compute capability 9.0, in half types.
+RowsPlan plan_rows_hopper(Index rows, Index columns);
+SumPlan plan_sum_hopper(Index m, Index n, Index rows);
+
+// Lines and items of a line that the copy engine can count: in 32 bits, with the
+// last box.
+constexpr Index kMostLines = 0x7fffff00;
+
+// Whether wgmma takes a product over W [k, n] or [n, k], or makes dW [k, n].
+// Nothing else about rows or pointers may decide it: its sums may round
+// otherwise than those of mma.sync.
+bool hopper_takes(Index k, Index n);
 
 // Whether a product's tiles can be counted: a grid holds 2^31 - 1 blocks.
 bool fits_a_grid(Index rows, Index columns);

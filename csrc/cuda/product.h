@@ -23,7 +23,7 @@ struct RowsProblem {
   const S* b;
   Index rows, depth, columns;
   TileOrder order;
-  bool a_by_vectors, b_by_vectors, c_by_vectors;
+  bool a_by_vectors, b_by_vectors, c_by_vectors;  // c: what is kept and the biases, too
 };
 
 // C[m, n] = sum over stacked rows r of A[r, m] B[r, n], or parts of it.
@@ -103,19 +103,73 @@ __device__ void finish_tile(const Tile& tile, unsigned char* memory, const Finis
   }
 }
 
-template <class S>
-__device__ void store(S* to, const Pack<Accumulator<S>, kFinished>& v, Index count,
-                      bool by_vectors) {
-  Pack<S, kFinished> narrowed;
+template <class S, int kCount>
+__device__ void store(S* to, const Pack<Accumulator<S>, kCount>& v, Index count, bool by_vectors) {
+  Pack<S, kCount> narrowed;
 #pragma unroll
-  for (int e = 0; e < kFinished; ++e) narrow(v.item[e], &narrowed.item[e]);
+  for (int e = 0; e < kCount; ++e) narrow(v.item[e], &narrowed.item[e]);
   if (by_vectors) {
     store_whole(to, narrowed);
     return;
   }
 #pragma unroll
-  for (int e = 0; e < kFinished; ++e) {
+  for (int e = 0; e < kCount; ++e) {
     if (e < count) to[e] = narrowed.item[e];
+  }
+}
+
+// Where the sums of a stacked row go, which is in segment `at`.
+template <class S>
+struct RowEnd {
+  S* out;
+  S* kept;
+  const S* bias;
+  Index columns;
+  Activation activation;
+  bool by_vectors;
+
+  __device__ RowEnd(const RowsProblem<S>& problem, int at, Index row)
+      : columns(problem.columns), by_vectors(problem.c_by_vectors) {
+    const RowsSegment<S> segment = problem.segments[at];
+    const Index to = (row - problem.segments.start(at)) * columns;
+    out = segment.out + to;
+    kept = segment.kept == nullptr ? nullptr : segment.kept + to;
+    bias = segment.bias;
+    activation = segment.activation;
+  }
+
+  // kCount of its sums, from column `first` on.
+  template <int kCount>
+  __device__ void finish(Index first, Pack<Accumulator<S>, kCount> z) const {
+    const Index count = columns - first;
+    if (bias != nullptr) {
+      Pack<S, kCount> added = {};
+      if (by_vectors) {
+        added = *reinterpret_cast<const Pack<S, kCount>*>(bias + first);
+      } else {
+#pragma unroll
+        for (int e = 0; e < kCount; ++e) {
+          if (e < count) added.item[e] = bias[first + e];
+        }
+      }
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) z.item[e] += widen(added.item[e]);
+    }
+    if (kept != nullptr) store(kept + first, z, count, by_vectors);
+    activate_all(activation, z.item);
+    store(out + first, z, count, by_vectors);
+  }
+};
+
+template <class S, int kCount>
+__device__ void finish_sum(const SumProblem<S>& problem, Index split, Index row, Index first,
+                           const Pack<Accumulator<S>, kCount>& v) {
+  const Index count = problem.columns - first, to = row * problem.columns + first;
+  if (problem.parts == nullptr) {
+    store(problem.c + to, v, count, problem.c_by_vectors);
+  } else {
+    store(problem.parts + split * problem.rows * problem.columns + to, v, count,
+          problem.c_by_vectors);
   }
 }
 
@@ -152,23 +206,10 @@ __global__ void __launch_bounds__(Tile::kThreads)
     accumulate(&tile, memory, &a, &b, 0, problem.depth, problem.a_by_vectors, problem.b_by_vectors);
   }
 
-  finish_tile(tile, memory, [&](int n, int column, Pack<Sum, kFinished> z) {
+  finish_tile(tile, memory, [&](int n, int column, const Pack<Sum, kFinished>& z) {
     const Index row = row0 + n, first = column0 + column;
     if (row >= problem.rows || first >= problem.columns) return;
-    const int at = segment_of[n];
-    const RowsSegment<S> segment = segments[at];
-    const Index count = problem.columns - first;
-    const Index to = (row - segments.start(at)) * problem.columns + first;
-    if (segment.bias != nullptr) {
-#pragma unroll
-      for (int e = 0; e < kFinished; ++e) {
-        if (e < count) z.item[e] += widen(segment.bias[first + e]);
-      }
-    }
-    if (segment.kept != nullptr) store(segment.kept + to, z, count, problem.c_by_vectors);
-#pragma unroll
-    for (int e = 0; e < kFinished; ++e) z.item[e] = activate(segment.activation, z.item[e]);
-    store(segment.out + to, z, count, problem.c_by_vectors);
+    RowEnd<S>(problem, segment_of[n], row).finish(first, z);
   });
 }
 
@@ -192,13 +233,7 @@ __global__ void __launch_bounds__(Tile::kThreads)
   finish_tile(tile, memory, [&](int n, int column, const Pack<Sum, kFinished>& v) {
     const Index row = row0 + n, first = column0 + column;
     if (row >= problem.rows || first >= problem.columns) return;
-    const Index count = problem.columns - first, to = row * problem.columns + first;
-    if (problem.parts == nullptr) {
-      store(problem.c + to, v, count, problem.c_by_vectors);
-    } else {
-      store(problem.parts + split * problem.rows * problem.columns + to, v, count,
-            problem.c_by_vectors);
-    }
+    finish_sum(problem, split, row, first, v);
   });
 }
 

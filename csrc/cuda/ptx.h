@@ -108,10 +108,11 @@ __device__ inline void store_whole(void* to, const P& pack) {
   }
 }
 
-// Starts kernel(argument) on `blocks` blocks; nullptr, or what went wrong.
+// Starts kernel(argument) on `blocks` blocks, in clusters of `cluster`; nullptr,
+// or what went wrong.
 template <class Argument>
 const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::size_t shared_bytes,
-                   CUstream_st* stream, const Argument& argument) {
+                   CUstream_st* stream, const Argument& argument, int cluster = 1) {
   constexpr std::size_t kAlwaysAllowed = 48 << 10;
   if (shared_bytes > kAlwaysAllowed) {
     const cudaError_t error =
@@ -119,9 +120,20 @@ const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::siz
                              cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
     if (error != cudaSuccess) return cudaGetErrorString(error);
   }
-  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(argument);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  cudaLaunchAttribute clusters;
+  clusters.id = cudaLaunchAttributeClusterDimension;
+  clusters.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  cudaLaunchConfig_t how = {};
+  how.gridDim = static_cast<unsigned>(blocks);
+  how.blockDim = threads;
+  how.dynamicSmemBytes = shared_bytes;
+  how.stream = stream;
+  how.attrs = &clusters;
+  how.numAttrs = cluster > 1 ? 1 : 0;
+  const cudaError_t error = cudaLaunchKernelEx(&how, kernel, argument);
+  if (error == cudaSuccess) return nullptr;
+  cudaGetLastError();  // said here, and nobody else's
+  return cudaGetErrorString(error);
 }
 
 // From pageable memory: `from` may go as soon as this returns.

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "cuda/elementwise.h"
+#include "cuda/hopper.h"
 #include "cuda/plan.h"
 #include "cuda/product.h"
 #include "cuda/shared_matmul.h"
@@ -17,6 +18,13 @@ bool by_vectors(const S* p, Index length, Index bytes = 16) {
   return aligned(p, bytes) && length * static_cast<Index>(sizeof(S)) % bytes == 0;
 }
 
+// Multiprocessors of a device on which wgmma makes products of matrices [k, n];
+// 0: mma.sync or multiply-adds do.
+template <class S>
+int hopper_multiprocessors(Index k, Index n) {
+  return kHasHopper<S> && hopper_takes(k, n) ? sm90_multiprocessors() : 0;
+}
+
 template <class S>
 const char* rows_product(const Context& context, const std::vector<RowsSegment<S>>& segments,
                          const S* b, bool b_by_depth, Index depth, Index columns) {
@@ -27,19 +35,34 @@ const char* rows_product(const Context& context, const std::vector<RowsSegment<S
   problem.depth = depth;
   problem.columns = columns;
   if (!fits_a_grid(problem.rows, columns)) return kTooLarge;
-  const RowsPlan plan = plan_rows(problem.rows, columns, kHasLarge<S>);
+  int multiprocessors = hopper_multiprocessors<S>(depth, columns);
+  TensorMap w;
+  if (multiprocessors > 0 &&
+      !(aligned(b, 16) &&
+        make_tensor_map(&w, b, b_by_depth ? depth : columns, b_by_depth ? columns : depth))) {
+    multiprocessors = 0;
+  }
+  const RowsPlan plan = multiprocessors > 0 ? plan_rows_hopper(problem.rows, columns)
+                                            : plan_rows(problem.rows, columns, kHasLarge<S>);
   problem.order = plan.order;
   problem.b_by_vectors = by_vectors(b, b_by_depth ? depth : columns);
   problem.a_by_vectors = problem.c_by_vectors = true;
-  // The vectors that a thread stores: kFinished items.
-  const Index stored = std::min<Index>(16, kFinished * sizeof(S));
+  // What a thread stores at a time.
+  const Index items = multiprocessors > 0 ? kHopperFinished : kFinished;
+  const Index stored = std::min<Index>(16, items * sizeof(S));
   for (const RowsSegment<S>& s : segments) {
     problem.a_by_vectors &= by_vectors(s.in, depth);
-    problem.c_by_vectors &= columns % kFinished == 0 && aligned(s.out, stored) &&
-                            (s.kept == nullptr || aligned(s.kept, stored));
+    problem.c_by_vectors &= columns % items == 0 && aligned(s.out, stored) &&
+                            (s.kept == nullptr || aligned(s.kept, stored)) &&
+                            (s.bias == nullptr || aligned(s.bias, stored));
   }
   const char* const error = fill(&problem.segments, segments, context.scratch, context.stream);
   if (error != nullptr) return error;
+  if constexpr (kHasHopper<S>) {
+    if (multiprocessors > 0) {
+      return run_rows_hopper(problem, w, b_by_depth, plan.tile, multiprocessors, context.stream);
+    }
+  }
   return run_rows(problem, b_by_depth, plan.tile, context.stream);
 }
 
@@ -50,7 +73,9 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
   if (!fits_a_grid(m, n)) return kTooLarge;
   SumProblem<S> problem;
   problem.depth = segments.empty() ? 0 : segments.back().end;
-  const SumPlan plan = plan_sum(m, n, problem.depth, kHasLarge<S>);
+  const int multiprocessors = hopper_multiprocessors<S>(m, n);
+  const SumPlan plan = multiprocessors > 0 ? plan_sum_hopper(m, n, problem.depth)
+                                           : plan_sum(m, n, problem.depth, kHasLarge<S>);
   problem.rows = m;
   problem.columns = n;
   problem.chunk = plan.chunk;
@@ -68,12 +93,19 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
     problem.b_by_vectors &= by_vectors(s.b, n);
   }
   // Scratch is aligned; c need not be.
+  const Index items = multiprocessors > 0 ? kHopperFinished : kFinished;
   problem.c_by_vectors =
-      n % kFinished == 0 &&
-      (plan.splits > 1 || aligned(c, std::min<Index>(16, kFinished * sizeof(S))));
+      n % items == 0 && (plan.splits > 1 || aligned(c, std::min<Index>(16, items * sizeof(S))));
   const char* error = fill(&problem.segments, segments, context.scratch, context.stream);
   if (error != nullptr) return error;
-  error = run_sum(problem, plan.splits, plan.tile, context.stream);
+  error = [&] {
+    if constexpr (kHasHopper<S>) {
+      if (multiprocessors > 0) {
+        return run_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
+      }
+    }
+    return run_sum(problem, plan.splits, plan.tile, context.stream);
+  }();
   if (error != nullptr || plan.splits == 1) return error;
   return run_parts(PartsProblem<S>{problem.parts, c, m * n, plan.splits}, context.stream);
 }

@@ -5,10 +5,17 @@
 //  - A call launches work on the stream and returns; it waits for nothing.
 //  - Row invariance: each element of Y and dX is one chain over the ascending
 //    reduction index, sixteen terms a step in half types (one tensor-core
-//    instruction), one term a step in float and double. No tile, path or
-//    alignment changes it.
+//    instruction), one term a step in float and double. No tile changes it, nor
+//    do the other rows, their number, or where rows lie.
+//  - In half types the instruction is wgmma on compute capability 9.0 if W is
+//    16-byte aligned and K and U are positive multiples of 8, and mma.sync
+//    elsewhere; they may round the sum of sixteen otherwise. So there, and there
+//    only, a W off alignment may have other bits than the same W aligned. That
+//    wgmma's instructions of several widths, and with W on either side, round
+//    alike is an expectation; no device has confirmed it yet.
 //  - dZ is rounded to the storage type, as tensor cores take nothing wider.
-//  - dW and db are sums in an order that depends on sizes only. No atomics.
+//  - dW and db are sums in an order that depends on sizes and on the device's
+//    compute capability only. No atomics.
 #pragma once
 
 #include <cstddef>

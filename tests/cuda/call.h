@@ -19,9 +19,10 @@ struct Case {
   Index in_features, units;
   bool transposed = false;
   std::vector<Activation> activations = {Activation::kLinear};  // in turns
-  int biases = 1;          // input i uses bias i % biases; 0: none
-  std::size_t shift = 0;   // items by which buffers are off an aligned address
-  bool selective = false;  // every third input: no dX, and it does not train the kernel
+  int biases = 1;               // input i uses bias i % biases; 0: none
+  std::size_t shift = 0;        // items by which buffers are off an aligned address
+  bool aligned_kernel = false;  // all but W
+  bool selective = false;       // every third input: no dX, and it does not train the kernel
 };
 
 template <class S>
@@ -96,7 +97,7 @@ Results<S> run(const Case& c, const Numbers<S>& n) {
     bias.emplace_back(b, c.shift);
     dbias.emplace_back(b.size(), c.shift);
   }
-  Buffer<S> w(n.w, c.shift), dw(n.w.size(), c.shift);
+  Buffer<S> w(n.w, c.aligned_kernel ? 0 : c.shift), dw(n.w.size(), c.shift);
   std::vector<ForwardSegment<S>> forwards;
   std::vector<BackwardSegment<S>> backwards;
   for (std::size_t i = 0; i < inputs; ++i) {

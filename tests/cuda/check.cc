@@ -1,6 +1,7 @@
 // Compares the products of csrc/cuda with the oracle, and bits where they are
 // promised: on a device, compiled by nvcc, or by a host compiler on host_shim.h.
-// Arguments: dtypes, or "<dtype>-large"; none: all. 0 when all is well.
+// Arguments: dtypes, "<dtype>-large", or, of half types on a host, "<dtype>-sm90"
+// and "<dtype>-sm90-large"; none: all. 0 when all is well.
 #include <cstring>
 
 #include "call.h"
@@ -35,6 +36,7 @@ std::vector<Case> cases() {
     add({"no row", {0, 0}, 8, 8, false, {A::kRelu}});
     add({"selective", {9, 4, 30, 1, 2, 8}, 48, 24, false, {A::kRelu, A::kLinear}, 2, 0, true});
     add({"more inputs than parameters hold", many(70, 1), 24, 24, false, kAll, 70});
+    add({"several panels", {70, 130, 9}, 136, 328, false, {A::kRelu, A::kGelu}, 2});
     add({"deep", {6, 20}, 600, 16, false, {A::kGeluTanh}});
     add({"many rows", {300, 301}, 24, 16, false, {A::kLeakyRelu}});
   }
@@ -47,7 +49,8 @@ bool same(const std::vector<S>& a, const std::vector<S>& b) {
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0);
 }
 
-// A row has the same bits alone and in company, on every path and alignment;
+// A row has the same bits alone and in company, on every path and alignment of
+// rows (where W lies may choose other instructions);
 // all results have the same bits when a call is repeated. One bias at most.
 template <class S>
 void check_bits(const Case& whole) {
@@ -57,6 +60,7 @@ void check_bits(const Case& whole) {
   if (!same(r.dbias[0], again.dbias[0])) fail(whole, "dbias has other bits on repeat");
   Case shifted = whole;
   shifted.shift = 1;
+  shifted.aligned_kernel = true;
   const Results<S> off = run(shifted, n);
   if (!same(off.dw, r.dw)) fail(whole, "dw has other bits off alignment");
   for (std::size_t i = 0; i < whole.rows.size(); ++i) {
@@ -97,7 +101,7 @@ void check_dtype(const std::string& dtype) {
     ++count;
   }
   // Large enough for another tile than alone: Y of the one, dX of the other.
-  check_bits<S>({dtype + ", bits", {3, 90, 16, 700}, 24, 640, false, {A::kRelu, A::kLinear}});
+  check_bits<S>({dtype + ", bits", {3, 90, 16, 40, 700}, 24, 640, false, {A::kRelu, A::kLinear}});
   check_bits<S>({dtype + ", bits, transposed", {2, 800}, 600, 24, true, {A::kGelu}});
   check_left_out<S>({dtype + ", left out", {9, 4, 30}, 48, 24});
   std::printf("%s: %d cases, bits of 3 more\n", dtype.c_str(), count);
@@ -117,6 +121,20 @@ void check_large(const std::string& dtype) {
   std::printf("%s: 3 large cases\n", dtype.c_str());
 }
 
+// The largest tiles of wgmma: pairs of blocks, and those of dW.
+template <class S>
+void check_large_sm90(const std::string& dtype) {
+  for (const bool transposed : {false, true}) {
+    const Case c{dtype + ", large", {100, 36}, 24, 16896, transposed, {A::kRelu}};
+    const Numbers<S> n(c);
+    check(c, n, run(c, n));
+  }
+  const Case c{dtype + ", large dw", {50, 18}, 136, 16896};
+  const Numbers<S> n(c);
+  check(c, n, run(c, n));
+  std::printf("%s: 3 large cases\n", dtype.c_str());
+}
+
 }  // namespace
 }  // namespace checks
 
@@ -130,6 +148,14 @@ int main(int count, char** names) {
     using S = decltype(item);
     if (wants(dtype)) checks::check_dtype<S>(dtype);
     if (wants(dtype + "-large")) checks::check_large<S>(dtype);
+#if !defined(__CUDACC__)
+    if constexpr (sizeof(S) == 2) {
+      checks::be_sm90(5);
+      if (wants(dtype + "-sm90")) checks::check_dtype<S>(dtype + "-sm90");
+      if (wants(dtype + "-sm90-large")) checks::check_large_sm90<S>(dtype + "-sm90");
+      checks::be_sm90(0);
+    }
+#endif
   };
   both("float32", float{});
   both("float64", double{});

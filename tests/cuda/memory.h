@@ -12,6 +12,8 @@
 
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
+#else
+#include "host_device.h"
 #endif
 
 namespace checks {
@@ -41,6 +43,11 @@ inline void give(void* p) { std::free(p); }
 inline void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 inline void copy_out(void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
+}
+// The host's device is of compute capability 9.0, with so many multiprocessors;
+// 0: an older one.
+inline void be_sm90(int multiprocessors) {
+  host_device::Device::get().multiprocessors = multiprocessors;
 }
 #endif
 

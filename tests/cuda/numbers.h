@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "core/types.h"
 
@@ -25,12 +26,22 @@ inline void narrow(float v, BFloat16* to) {
   to->bits = std::isnan(v) ? 0x7fff : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
-inline float widen(Half v) {
+inline float widen_slowly(Half v) {
   const int exponent = v.bits >> 10 & 31, fraction = v.bits & 1023;
   float size = std::ldexp(static_cast<float>(fraction), -24);
   if (exponent > 0) size = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
   if (exponent == 31) size = fraction == 0 ? INFINITY : NAN;
   return std::copysign(size, (v.bits & 0x8000) != 0 ? -1.0f : 1.0f);
+}
+inline float widen(Half v) {
+  static const std::vector<float> all = [] {
+    std::vector<float> values;
+    for (int bits = 0; bits < 1 << 16; ++bits) {
+      values.push_back(widen_slowly(Half{static_cast<std::uint16_t>(bits)}));
+    }
+    return values;
+  }();
+  return all[v.bits];
 }
 inline void narrow(float v, Half* to) {
   const std::uint16_t sign = std::signbit(v) ? 0x8000 : 0;

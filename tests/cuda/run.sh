@@ -8,8 +8,10 @@ folder=$(mktemp -d)
 [ "${1:-}" = --build ] && folder=$2
 nvcc=${SHARED_DENSE_NVCC:-nvcc}
 for source in csrc/cuda/*.cu csrc/cuda/plan.cc csrc/core/reference.cc tests/cuda/check.cc; do
+  target=arch=compute_80,code=[sm_80,compute_80]
+  [[ $source == csrc/cuda/hopper_* ]] && target=arch=compute_90a,code=sm_90a
   "$nvcc" -std=c++17 -O2 --expt-relaxed-constexpr -I csrc -I tests/cuda -x cu -c "$source" \
-    -gencode arch=compute_80,code=[sm_80,compute_80] -o "$folder/$(basename "$source").o"
+    -gencode "$target" -o "$folder/$(basename "$source").o"
 done
 "$nvcc" "$folder"/*.o -o "$folder/check"
 [ "${1:-}" = --build ] && exit

@@ -1,0 +1,9 @@
+#include "cuda/hopper_kernel.h"
+
+namespace shared_dense::cuda {
+
+using Type = Half;
+
+#include "cuda/hopper.inc"
+
+}  // namespace shared_dense::cuda
