@@ -175,10 +175,14 @@ def use(argument):
         sd = globals()[case](first, other)
         right(sd)
     ours = [str(w.message) for w in caught if "shared_dense runs" in str(w.message)]
-    status = sd.status()
-    # That of this copy: status() looks for the module by its name.
-    path = sd.shared_matmul.__globals__["paths"].last().name
-    report = {"path": path, "reason": status.reason, "xla": status.xla, "warned": ours}
+    # Of this copy: status() looks for modules by their names, which may be those of another.
+    loader, paths = (sd.shared_matmul.__globals__[name] for name in ("loader", "paths"))
+    report = {
+        "path": paths.last().name,
+        "reason": loader.load().reason,
+        "xla": loader.load_jit(),
+        "warned": ours,
+    }
     if sd is sys.modules["shared_dense"]:
         try:
             importlib.import_module("shared_dense.load_op")
