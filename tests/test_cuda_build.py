@@ -78,6 +78,15 @@ def test_machine_code_has_the_instructions_meant(built):
         assert multiplies in code, f"{name}: no {multiplies}"
 
 
+def test_the_benchmark_compiles(tmp_path):
+    """bench/cuda/measure.cc; with cuBLASLt where its headers are."""
+    output(
+        tool("nvcc"), "-std=c++17", "-O0", "--expt-relaxed-constexpr", "-arch=sm_80",
+        *("-I", ROOT / "csrc", "-I", ROOT / "tests/cuda", "-x", "cu"),
+        *("-c", ROOT / "bench/cuda/measure.cc", "-o", tmp_path / "measure.o"),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def gpu_library():
     path = next(Path(loader.__file__).parent.glob("_gpu_tf*.so"), None)

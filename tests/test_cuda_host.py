@@ -7,6 +7,7 @@ kernel has run on a GPU.
 
 from __future__ import annotations
 
+import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,8 +24,8 @@ INCLUDES = ["-I", ROOT / "csrc", "-I", ROOT / "tests/cuda"]
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory):
-    """The program tests/cuda/check.cc, as a function of its arguments that gives its output."""
+def programs(tmp_path_factory):
+    """The folder of the programs over csrc/cuda: check and measure."""
     compiler = find("g++")
     folder = tmp_path_factory.mktemp("cuda")
 
@@ -33,12 +34,20 @@ def check(tmp_path_factory):
         output(compiler, *FLAGS, *INCLUDES, "-x", "c++", "-c", source, "-o", built)
         return built
 
+    mains = [ROOT / "tests/cuda/check.cc", ROOT / "bench/cuda/measure.cc"]
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compiled, [*SOURCES, ROOT / "tests/cuda/check.cc"]))
-    output(compiler, *objects, "-o", folder / "check")
+        *objects, check, measure = pool.map(compiled, [*SOURCES, *mains])
+    output(compiler, *objects, check, "-o", folder / "check")
+    output(compiler, *objects, measure, "-ldl", "-o", folder / "measure")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def check(programs):
+    """The program tests/cuda/check.cc, as a function of its arguments that gives its output."""
 
     def run(*arguments):
-        done = subprocess.run([folder / "check", *arguments], capture_output=True, text=True)
+        done = subprocess.run([programs / "check", *arguments], capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
     return run
@@ -51,6 +60,29 @@ def test_products_match_the_oracle(check, dtype, size):
     code, text = check(dtype + size)
     assert f"{dtype}: " in text, f"nothing was checked: {text}"
     assert code == 0, text
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "8x3 100->72 bfloat16",
+        "3x5 40->64 float32 backward",
+        "2x[3,20] 64->70 tf32",
+        "2x[9,20] 64->70 float64 backward",
+        "2x[3,20] 70->66 float16 backward",
+    ],
+)
+def test_the_benchmark_checks_and_times(programs, case, tmp_path, capsys):
+    """All of it but events and cuBLASLt, which need a device."""
+    from bench.cuda import __main__ as command
+
+    out = tmp_path / "bench.json"
+    options = ["--program", str(programs / "measure"), "--rounds", "2", "--out", str(out)]
+    assert command.main(["--only", "none", "--also", case, *options]) == 0, capsys.readouterr()
+    row = json.loads(out.read_text())["cases"][case]
+    assert row["right"] and row["error"]["ours"]["of_bound"] <= 1
+    assert len(row["us"]["ours cold"]) == len(row["us"]["ours warm"]) == 2
+    assert "cublasLt.h" in row["skipped"]
 
 
 def test_the_plan_covers_everything_once(tmp_path):

@@ -23,6 +23,9 @@ namespace shared_dense::cuda {
 struct Context {
   CUstream_st* stream;  // a cudaStream_t
   Scratch* scratch;     // device memory that later work on the stream may reuse
+  // Whether float32 may be multiplied in TensorFloat-32 (each factor rounded to 11
+  // bits), by tensor cores. Sums stay in float32.
+  bool allow_tf32 = false;
 };
 
 // Both return nullptr, or why the work could not be launched; outputs are then

@@ -22,6 +22,8 @@ struct Case {
   int biases = 1;          // input i uses bias i % biases; 0: none
   std::size_t shift = 0;   // items by which buffers are off an aligned address
   bool selective = false;  // every third input: no dX, and it does not train the kernel
+  bool tf32 = false;       // allowed
+  double factor() const { return tf32 ? kTf32Roundoff : 0; }
 };
 
 template <class S>
@@ -112,7 +114,7 @@ Results<S> run(const Case& c, const Numbers<S>& n) {
   }
   const Kernel<S> kernel{w.data(), c.in_features, c.units, c.transposed};
   DeviceScratch scratch;
-  const shared_dense::cuda::Context context{nullptr, &scratch};
+  const shared_dense::cuda::Context context{nullptr, &scratch, c.tf32};
   const char* error = shared_dense::cuda::forward(context, kernel, forwards);
   if (error == nullptr) error = shared_dense::cuda::backward(context, kernel, backwards, dw.data());
   if (error != nullptr) fail(c, error);
@@ -164,7 +166,7 @@ void check(const Case& c, const Numbers<S>& n, const Results<S>& r) {
     const std::vector<double> bias =
         c.biases == 0 ? std::vector<double>() : biases[i % c.biases].item;
     const auto z = [&](Index j) {
-      return exact_z<S>(xs[i], j / units, w, c.transposed, bias, j % units);
+      return exact_z<S>(xs[i], j / units, w, c.transposed, bias, j % units, c.factor());
     };
     compare(c, "y" + at, r.y[i], [&](Index j) { return exact_y<S>(activation, z(j)); });
     if (i % 2 == 0) compare(c, "z" + at, r.z[i], [&](Index j) { return stored<S>(z(j)); });
@@ -176,7 +178,7 @@ void check(const Case& c, const Numbers<S>& n, const Results<S>& r) {
     }
     if (!selected(c, i)) continue;
     compare(c, "dx" + at, r.dx[i], [&](Index j) {
-      Sum sum;
+      Sum sum{c.factor()};
       for (Index u = 0; u < units; ++u) {
         sum.add(kernel_at(w, c.transposed, j % in, u), dz[j / in * units + u]);
       }
@@ -185,7 +187,7 @@ void check(const Case& c, const Numbers<S>& n, const Results<S>& r) {
   }
   compare(c, "dw", r.dw, [&](Index j) {
     const Index k = c.transposed ? j % in : j / units, u = c.transposed ? j / in : j % units;
-    Sum sum;
+    Sum sum{c.factor()};
     for (std::size_t i = 0; i < c.rows.size(); ++i) {
       for (Index row = 0; row < c.rows[i] && selected(c, i); ++row) {
         sum.add(xs[i](row, k), dzs[i][row * units + u]);
