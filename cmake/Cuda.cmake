@@ -62,7 +62,8 @@ list(GET cuda_architectures -1 newest)
 list(APPEND cuda_flags -gencode "arch=compute_${newest},code=compute_${newest}")
 
 set(cuda_objects "")
-foreach(name elementwise product_bfloat16 product_double product_float product_half shared_matmul)
+foreach(name elementwise product_bfloat16 product_double product_float product_half product_tf32
+    shared_matmul)
   set(source "${CMAKE_CURRENT_SOURCE_DIR}/csrc/cuda/${name}.cu")
   set(object "${CMAKE_CURRENT_BINARY_DIR}/cuda/${name}.o")
   add_custom_command(OUTPUT "${object}"
@@ -72,7 +73,7 @@ foreach(name elementwise product_bfloat16 product_double product_float product_h
   list(APPEND cuda_objects "${object}")
 endforeach()
 set_source_files_properties(${cuda_objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
-add_library(shared_dense_cuda STATIC csrc/cuda/plan.cc ${cuda_objects})
+add_library(shared_dense_cuda STATIC csrc/cuda/explain.cc csrc/cuda/plan.cc ${cuda_objects})
 set_target_properties(shared_dense_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(shared_dense_cuda PUBLIC csrc)
 target_compile_options(shared_dense_cuda PRIVATE -Wall -Wextra -fvisibility=hidden)

@@ -34,7 +34,7 @@ def architecture(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=["bfloat16", "float"])
+@pytest.fixture(scope="module", params=["bfloat16", "float", "tf32"])
 def built(request, architecture, tmp_path_factory):
     """dtype, object file and ptxas's report of one file of kernels."""
     dtype = request.param
@@ -57,10 +57,13 @@ def test_no_register_spills(built):
 
 
 def test_registers_let_blocks_share_a_multiprocessor(built):
-    """Two blocks of 256 threads of the large tile in half types, one in float32."""
+    """Two blocks of 256 threads of the large tile on tensor cores, one in float32."""
     dtype, _, report = built
     most = max(map(int, re.findall(r"Used (\d+) registers", report)))
-    assert most <= (128 if dtype == "bfloat16" else 255)
+    assert most <= (255 if dtype == "float" else 128)
+
+
+MULTIPLIES = {"bfloat16": "HMMA.16816.F32.BF16", "tf32": "HMMA.1688.F32.TF32", "float": "FFMA"}
 
 
 def test_machine_code_has_the_instructions_meant(built):
@@ -74,7 +77,7 @@ def test_machine_code_has_the_instructions_meant(built):
         assert "LDGSTS.E.BYPASS.128" in code, f"{name}: no 16-byte asynchronous copies"
         assert not {c for c in code if re.match(r"(LDL|STL)\b", c)}, f"{name}: local memory"
         assert code & {"STG.E.64", "STG.E.128"}, f"{name}: results leave item by item"
-        multiplies = "HMMA.16816.F32.BF16" if dtype == "bfloat16" else "FFMA"
+        multiplies = MULTIPLIES[dtype]
         assert multiplies in code, f"{name}: no {multiplies}"
 
 

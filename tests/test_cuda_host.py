@@ -16,7 +16,7 @@ from toolchain import ROOT, find, output
 
 SOURCES = [
     *sorted((ROOT / "csrc/cuda").glob("*.cu")),
-    ROOT / "csrc/cuda/plan.cc",
+    *sorted((ROOT / "csrc/cuda").glob("*.cc")),
     ROOT / "csrc/core/reference.cc",
 ]
 FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
@@ -53,7 +53,7 @@ def check(programs):
     return run
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("size", ["", "-large"])
 def test_products_match_the_oracle(check, dtype, size):
     """Values within derived bounds; bits alone, in company, off alignment and on repeat."""
@@ -83,6 +83,17 @@ def test_the_benchmark_checks_and_times(programs, case, tmp_path, capsys):
     assert row["right"] and row["error"]["ours"]["of_bound"] <= 1
     assert len(row["us"]["ours cold"]) == len(row["us"]["ours warm"]) == 2
     assert "cublasLt.h" in row["skipped"]
+
+
+def test_nothing_is_copied_from_the_host():
+    """Tables travel in kernels' parameters: a copy from memory that goes would be too late in a
+    captured graph, and wait in any other."""
+    found = [
+        path.name
+        for path in sorted((ROOT / "csrc/cuda").iterdir())
+        if "cudaMemcpy" in path.read_text()
+    ]
+    assert not found
 
 
 def test_the_plan_covers_everything_once(tmp_path):

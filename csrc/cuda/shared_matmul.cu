@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cuda/elementwise.h"
+#include "cuda/explain.h"
 #include "cuda/plan.h"
 #include "cuda/product.h"
 #include "cuda/shared_matmul.h"
@@ -11,6 +14,14 @@ namespace {
 
 constexpr const char* kTooLarge = "more tiles than a grid of blocks can have";
 
+// Tells whoever asked how a product runs.
+template <class S, class Plan>
+void say(const Context& context, const char* product, const Plan& plan) {
+  if (context.said == nullptr) return;
+  *context.said +=
+      std::string("  ") + product + ": " + explain(plan, arithmetic<S>(context.allow_tf32)) + "\n";
+}
+
 // Whether rows of `length` items from `p` on can be moved in vectors of `bytes`.
 template <class S>
 bool by_vectors(const S* p, Index length, Index bytes = 16) {
@@ -18,8 +29,9 @@ bool by_vectors(const S* p, Index length, Index bytes = 16) {
 }
 
 template <class S>
-const char* rows_product(const Context& context, const std::vector<RowsSegment<S>>& segments,
-                         const S* b, bool b_by_depth, Index depth, Index columns) {
+const char* rows_product(const Context& context, const char* name,
+                         const std::vector<RowsSegment<S>>& segments, const S* b, bool b_by_depth,
+                         Index depth, Index columns) {
   if (segments.empty() || columns == 0) return nullptr;
   RowsProblem<S> problem;
   problem.b = b;
@@ -28,6 +40,7 @@ const char* rows_product(const Context& context, const std::vector<RowsSegment<S
   problem.columns = columns;
   if (!fits_a_grid(problem.rows, columns)) return kTooLarge;
   const RowsPlan plan = plan_rows(problem.rows, columns, kHasLarge<S>);
+  say<S>(context, name, plan);
   problem.order = plan.order;
   problem.b_by_vectors = by_vectors(b, b_by_depth ? depth : columns);
   problem.a_by_vectors = problem.c_by_vectors = true;
@@ -40,7 +53,20 @@ const char* rows_product(const Context& context, const std::vector<RowsSegment<S
   }
   const char* const error = fill(&problem.segments, segments, context.scratch, context.stream);
   if (error != nullptr) return error;
-  return run_rows(problem, b_by_depth, plan.tile, context.stream);
+  if constexpr (std::is_same_v<S, float>) {
+    if (context.allow_tf32) return run_rows<Tf32>(problem, b_by_depth, plan.tile, context.stream);
+  }
+  return run_rows<S>(problem, b_by_depth, plan.tile, context.stream);
+}
+
+template <class S>
+const char* start_sum(const Context& context, const SumProblem<S>& problem, const SumPlan& plan) {
+  if constexpr (std::is_same_v<S, float>) {
+    if (context.allow_tf32) {
+      return run_sum<Tf32>(problem, plan.splits, plan.tile, context.stream);
+    }
+  }
+  return run_sum<S>(problem, plan.splits, plan.tile, context.stream);
 }
 
 template <class S>
@@ -51,6 +77,7 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
   SumProblem<S> problem;
   problem.depth = segments.empty() ? 0 : segments.back().end;
   const SumPlan plan = plan_sum(m, n, problem.depth, kHasLarge<S>);
+  say<S>(context, "kernel gradient", plan);
   problem.rows = m;
   problem.columns = n;
   problem.chunk = plan.chunk;
@@ -73,7 +100,7 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
       (plan.splits > 1 || aligned(c, std::min<Index>(16, kFinished * sizeof(S))));
   const char* error = fill(&problem.segments, segments, context.scratch, context.stream);
   if (error != nullptr) return error;
-  error = run_sum(problem, plan.splits, plan.tile, context.stream);
+  error = start_sum<S>(context, problem, plan);
   if (error != nullptr || plan.splits == 1) return error;
   return run_parts(PartsProblem<S>{problem.parts, c, m * n, plan.splits}, context.stream);
 }
@@ -114,18 +141,6 @@ const char* form_dz(const Context& context, Index units,
   return error != nullptr ? error : run_dz(problem, blocks, context.stream);
 }
 
-template <class Entry>
-const char* to_device(const Context& context, const std::vector<Entry>& entries,
-                      const Entry** device) {
-  const std::size_t bytes = std::max<std::size_t>(1, entries.size()) * sizeof(Entry);
-  void* const memory = context.scratch->allocate(bytes);
-  if (memory == nullptr) return kNoMemory;
-  *device = static_cast<const Entry*>(memory);
-  return entries.empty()
-             ? nullptr
-             : upload(memory, entries.data(), entries.size() * sizeof(Entry), context.stream);
-}
-
 template <class S>
 const char* sum_columns(const Context& context, Index units,
                         const std::vector<BackwardSegment<S>>& segments,
@@ -156,8 +171,8 @@ const char* sum_columns(const Context& context, Index units,
   problem.parts = static_cast<Accumulator<S>*>(
       context.scratch->allocate(std::max<Index>(1, chunks * units) * sizeof(Accumulator<S>)));
   if (problem.parts == nullptr) return kNoMemory;
-  const char* error = to_device(context, stacked, &problem.segments);
-  if (error == nullptr) error = to_device(context, sums, &problem.sums);
+  const char* error = to_device(stacked, context.scratch, context.stream, &problem.segments);
+  if (error == nullptr) error = to_device(sums, context.scratch, context.stream, &problem.sums);
   return error != nullptr ? error : run_bias(problem, chunks, context.stream);
 }
 
@@ -173,8 +188,8 @@ const char* forward(const Context& context, const Kernel<S>& kernel,
     rows += s.rows;
     stacked.push_back({rows, s.x, s.y, s.pre_activation, s.bias, s.activation});
   }
-  return rows_product(context, stacked, kernel.data, kernel.transposed, kernel.in_features,
-                      kernel.units);
+  return rows_product(context, "forward", stacked, kernel.data, kernel.transposed,
+                      kernel.in_features, kernel.units);
 }
 
 template <class S>
@@ -208,8 +223,8 @@ const char* backward(const Context& context, const Kernel<S>& kernel,
     }
   }
   // W^T is stored by depth where W is not.
-  if (const char* error =
-          rows_product(context, wanted, kernel.data, !kernel.transposed, units, in_features)) {
+  if (const char* error = rows_product(context, "input gradient", wanted, kernel.data,
+                                       !kernel.transposed, units, in_features)) {
     return error;
   }
   if (dkernel != nullptr) {

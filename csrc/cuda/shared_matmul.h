@@ -5,13 +5,14 @@
 //  - A call launches work on the stream and returns; it waits for nothing.
 //  - Row invariance: each element of Y and dX is one chain over the ascending
 //    reduction index, sixteen terms a step in half types (one tensor-core
-//    instruction), one term a step in float and double. No tile, path or
-//    alignment changes it.
+//    instruction), eight in TensorFloat-32, one term a step in float and double.
+//    No tile, path or alignment changes it.
 //  - dZ is rounded to the storage type, as tensor cores take nothing wider.
 //  - dW and db are sums in an order that depends on sizes only. No atomics.
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "core/shared_matmul.h"
@@ -26,6 +27,7 @@ struct Context {
   // Whether float32 may be multiplied in TensorFloat-32 (each factor rounded to 11
   // bits), by tensor cores. Sums stay in float32.
   bool allow_tf32 = false;
+  std::string* said = nullptr;  // gets a line for each product: how it runs
 };
 
 // Both return nullptr, or why the work could not be launched; outputs are then

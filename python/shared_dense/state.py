@@ -28,8 +28,11 @@ class Status:
         tensorflow_running: the TensorFlow of this process; "" when it does not import.
         isa: the instruction set that the CPU kernels use; "" when there are none.
         isas: those built in, best first.
-        cuda: whether CUDA kernels were built. They have never been run on a GPU.
+        cuda: whether CUDA kernels were built. Their makers have never run them on a GPU.
+        cuda_version: of the CUDA that built them; "" where there are none.
         gpu: why calls on a GPU do not take them; "" when they do.
+        gpu_check: what running them on this machine's GPUs has shown, which happens when they are
+            loaded; "" where there are none.
         compiler: that built the op library.
         dtypes: that the op computes, per device.
         last_path: what the latest eager call or trace took: 'op', 'fallback', or 'keras' where a
@@ -48,7 +51,9 @@ class Status:
     isa: str
     isas: tuple[str, ...]
     cuda: bool
+    cuda_version: str
     gpu: str
+    gpu_check: str
     compiler: str
     dtypes: dict[str, tuple[str, ...]]
     last_path: str
@@ -139,7 +144,7 @@ def status() -> Status:
     info = loader.build_info()
     available, reason, running, isa, last = False, "", "", "", None
     dtypes: dict[str, tuple[str, ...]] = {}
-    gpu = "the op is not available"
+    gpu = loader.Gpu("the op is not available", "")
     try:
         import tensorflow as tf
 
@@ -151,8 +156,8 @@ def status() -> Status:
         available, reason = library.available, library.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
-            gpu = loader.load_gpu()
-            if gpu:
+            gpu = loader.gpu()
+            if gpu.reason:
                 dtypes["GPU"] = ()
         if loader.disabled():
             available, reason = False, "SHARED_DENSE_DISABLE is set; unset it to use the op"
@@ -176,7 +181,9 @@ def status() -> Status:
         isa=isa,
         isas=tuple(info.get("isas") or ()),
         cuda=bool(info.get("cuda", False)),
-        gpu=gpu,
+        cuda_version=info.get("cuda_version") or "",
+        gpu=gpu.reason,
+        gpu_check=gpu.check,
         compiler=info.get("compiler") or "",
         dtypes=dtypes,
         last_path=last.name if last else "",

@@ -65,6 +65,7 @@ template <class S>
 struct Results {
   std::vector<std::vector<S>> y, z, dx, dbias;
   std::vector<S> dw;
+  std::string said;  // of the plans
 };
 
 inline Activation activation_of(const Case& c, std::size_t i) {
@@ -114,11 +115,11 @@ Results<S> run(const Case& c, const Numbers<S>& n) {
   }
   const Kernel<S> kernel{w.data(), c.in_features, c.units, c.transposed};
   DeviceScratch scratch;
-  const shared_dense::cuda::Context context{nullptr, &scratch, c.tf32};
+  Results<S> r;
+  const shared_dense::cuda::Context context{nullptr, &scratch, c.tf32, &r.said};
   const char* error = shared_dense::cuda::forward(context, kernel, forwards);
   if (error == nullptr) error = shared_dense::cuda::backward(context, kernel, backwards, dw.data());
   if (error != nullptr) fail(c, error);
-  Results<S> r;
   bool inside = dw.read(&r.dw);
   const auto read = [&](std::vector<Buffer<S>>& from, std::vector<std::vector<S>>* to) {
     to->resize(from.size());

@@ -30,6 +30,7 @@ std::vector<Case> cases() {
     add({"off alignment", {5, 12, 4}, 72, 40, false, {A::kGelu}, 1, 1});
     add({"no bias, narrow", {40}, 33, 1, false, {A::kLinear}, 0});
     add({"one feature", {19, 1}, 1, 24, false, {A::kSigmoid}});
+    add({"more inputs than one kernel brings", many(200, 1), 8, 8, false, {A::kRelu}, 100});
     add({"no feature", {3}, 0, 8, false, {A::kElu}});
     add({"no unit", {3}, 8, 0});
     add({"no row", {0, 0}, 8, 8, false, {A::kRelu}});
@@ -87,31 +88,72 @@ void check_left_out(Case c) {
   if (!same(run(c, n).dw, r.dw)) fail(c, "dw shows an input that does not train the kernel");
 }
 
+// TensorFloat-32 is taken where it is allowed: each product has other bits.
+void check_takes_tf32() {
+  Case c{"tf32, taken", {40, 3}, 64, 48};
+  const Numbers<float> n(c);
+  const Results<float> exact = run(c, n);
+  c.tf32 = true;
+  const Results<float> rounded = run(c, n);
+  if (same(exact.y[0], rounded.y[0])) fail(c, "y is of float32");
+  if (same(exact.dx[0], rounded.dx[0])) fail(c, "dx is of float32");
+  if (same(exact.dw, rounded.dw)) fail(c, "dw is of float32");
+  if (!same(exact.dbias[0], rounded.dbias[0])) fail(c, "dbias is no product, and not of float32");
+}
+
+// A call says how each of its products runs.
 template <class S>
-void check_dtype(const std::string& dtype) {
+void check_says(const std::string& dtype, bool tf32) {
+  Case c{dtype + ", says", {2000, 48}, 40, 24};
+  c.tf32 = tf32;
+  const std::string said = run(c, Numbers<S>(c)).said;
+  const auto line = [&](const std::string& product, const std::string& has) {
+    const std::size_t from = said.find("  " + product + ": "), to = said.find('\n', from);
+    const bool found = from != std::string::npos && to != std::string::npos &&
+                       said.substr(from, to - from).find(has) != std::string::npos;
+    if (!found) fail(c, "no '" + has + "' in the line '" + product + "' of " + said);
+  };
+  for (const char* product : {"forward", "input gradient", "kernel gradient"}) {
+    line(product, tf32             ? "TensorFloat-32"
+                  : sizeof(S) == 2 ? dtype.substr(0, dtype.find('-')) + " on tensor cores"
+                                   : dtype + " multiply-adds");
+  }
+  line("kernel gradient", "sums over 256 rows each");
+}
+
+template <class S>
+void check_dtype(const std::string& dtype, bool tf32) {
   int count = 0;
   for (Case c : cases()) {
     c.name = dtype + ", " + c.name;
+    c.tf32 = tf32;
     const Numbers<S> n(c);
     check(c, n, run(c, n));
     ++count;
   }
   // Large enough for another tile than alone: Y of the one, dX of the other.
-  check_bits<S>({dtype + ", bits", {3, 90, 16, 700}, 24, 640, false, {A::kRelu, A::kLinear}});
-  check_bits<S>({dtype + ", bits, transposed", {2, 800}, 600, 24, true, {A::kGelu}});
+  Case bits{dtype + ", bits", {3, 90, 16, 700}, 24, 640, false, {A::kRelu, A::kLinear}};
+  Case turned{dtype + ", bits, transposed", {2, 800}, 600, 24, true, {A::kGelu}};
+  bits.tf32 = turned.tf32 = tf32;
+  check_bits<S>(bits);
+  check_bits<S>(turned);
   check_left_out<S>({dtype + ", left out", {9, 4, 30}, 48, 24});
+  check_says<S>(dtype, tf32);
+  if (tf32) check_takes_tf32();
   std::printf("%s: %d cases, bits of 3 more\n", dtype.c_str(), count);
 }
 
 // The largest tile, which is for large results only.
 template <class S>
-void check_large(const std::string& dtype) {
+void check_large(const std::string& dtype, bool tf32) {
   for (const bool transposed : {false, true}) {
-    const Case c{dtype + ", large", {1000, 409}, 24, 1280, transposed, {A::kLinear}};
+    Case c{dtype + ", large", {1000, 409}, 24, 1280, transposed, {A::kLinear}};
+    c.tf32 = tf32;
     const Numbers<S> n(c);
     check(c, n, run(c, n));
   }
-  const Case c{dtype + ", large dw", {17, 3}, 1290, 1410};
+  Case c{dtype + ", large dw", {17, 3}, 1290, 1410};
+  c.tf32 = tf32;
   const Numbers<S> n(c);
   check(c, n, run(c, n));
   std::printf("%s: 3 large cases\n", dtype.c_str());
@@ -126,12 +168,13 @@ int main(int count, char** names) {
     for (int i = 1; i < count; ++i) named |= name == names[i];
     return named;
   };
-  const auto both = [&](const std::string& dtype, auto item) {
+  const auto both = [&](const std::string& dtype, auto item, bool tf32 = false) {
     using S = decltype(item);
-    if (wants(dtype)) checks::check_dtype<S>(dtype);
-    if (wants(dtype + "-large")) checks::check_large<S>(dtype);
+    if (wants(dtype)) checks::check_dtype<S>(dtype, tf32);
+    if (wants(dtype + "-large")) checks::check_large<S>(dtype, tf32);
   };
   both("float32", float{});
+  both("tf32", float{}, true);
   both("float64", double{});
   both("bfloat16", shared_dense::BFloat16{});
   both("float16", shared_dense::Half{});

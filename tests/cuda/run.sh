@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 folder=$(mktemp -d)
 [ "${1:-}" = --build ] && folder=$2
 nvcc=${SHARED_DENSE_NVCC:-nvcc}
-for source in csrc/cuda/*.cu csrc/cuda/plan.cc csrc/core/reference.cc tests/cuda/check.cc; do
+for source in csrc/cuda/*.cu csrc/cuda/*.cc csrc/core/reference.cc tests/cuda/check.cc; do
   "$nvcc" -std=c++17 -O2 --expt-relaxed-constexpr -I csrc -I tests/cuda -x cu -c "$source" \
     -gencode arch=compute_80,code=[sm_80,compute_80] -o "$folder/$(basename "$source").o"
 done
