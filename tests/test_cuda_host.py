@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import test_core
 from toolchain import ROOT, find, output
 
 SOURCES = [
@@ -46,8 +48,9 @@ def programs(tmp_path_factory):
 def check(programs):
     """The program tests/cuda/check.cc, as a function of its arguments that gives its output."""
 
-    def run(*arguments):
-        done = subprocess.run([programs / "check", *arguments], capture_output=True, text=True)
+    def run(*arguments, given=""):
+        command = [programs / "check", *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
     return run
@@ -60,6 +63,23 @@ def test_products_match_the_oracle(check, dtype, size):
     code, text = check(dtype + size)
     assert f"{dtype}: " in text, f"nothing was checked: {text}"
     assert code == 0, text
+
+
+def test_the_sizes_of_the_cpu(check):
+    """Those of tests/test_core.py that the host's device is done with in time."""
+    sizes = output(sys.executable, ROOT / "tests/cuda/sizes.py", 2_000_000)
+    everything = output(sys.executable, ROOT / "tests/cuda/sizes.py").splitlines()
+    assert len(everything) == len(
+        test_core.SIZES
+        + test_core.EMPTY
+        + test_core.PARALLEL
+        + test_core.STREAM
+        + test_core.MANY_ROWS
+    )
+    count = 2 * len(sizes.splitlines())
+    code, text = check("--sizes", "tf32", "bfloat16", "float64", given=sizes)
+    assert code == 0, text
+    assert text.count(f"{count} cases of the CPU's sizes") == 3 and count > 50
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
 // Compares the products of csrc/cuda with the oracle, and bits where they are
 // promised: on a device, compiled by nvcc, or by a host compiler on host_shim.h.
-// Arguments: dtypes, or "<dtype>-large"; none: all. 0 when all is well.
+// Arguments: dtypes, "<dtype>-large" or "<dtype>-small", a few cases; none: all
+// but those. "--sizes" first: lines of IN UNITS ROWS... on the standard input are
+// the cases (tests/cuda/sizes.py has those of the CPU). 0 when all is well.
 #include <cstring>
+#include <iostream>
+#include <sstream>
 
 #include "call.h"
 
@@ -143,6 +147,54 @@ void check_dtype(const std::string& dtype, bool tf32) {
   std::printf("%s: %d cases, bits of 3 more\n", dtype.c_str(), count);
 }
 
+// Small, but of every kind: what a sanitizer can go through.
+template <class S>
+void check_small(const std::string& dtype, bool tf32) {
+  int count = 0;
+  for (Case c : cases()) {
+    Index rows = 0;
+    for (const Index r : c.rows) rows += r;
+    if (rows > 130 || c.in_features > 100) continue;
+    c.name = dtype + ", " + c.name;
+    c.tf32 = tf32;
+    const Numbers<S> n(c);
+    check(c, n, run(c, n));
+    ++count;
+  }
+  std::printf("%s: %d small cases\n", dtype.c_str(), count);
+}
+
+std::vector<Case> cases_of(std::istream* lines) {
+  std::vector<Case> list;
+  for (std::string line; std::getline(*lines, line);) {
+    std::istringstream numbers(line);
+    Case c{line, {}, 0, 0};
+    numbers >> c.in_features >> c.units;
+    for (Index rows = 0; numbers >> rows;) c.rows.push_back(rows);
+    // Which activation and how many biases: as in tests/test_core.py.
+    Index seed = 3 * c.in_features + 7 * c.units;
+    for (const Index rows : c.rows) seed += rows;
+    c.activations = {kAll[seed % kAll.size()]};
+    c.biases = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1 : static_cast<int>(c.rows.size());
+    for (const bool transposed : {false, true}) {
+      c.transposed = transposed;
+      list.push_back(c);
+    }
+  }
+  return list;
+}
+
+template <class S>
+void check_sizes(const std::string& dtype, bool tf32, const std::vector<Case>& given) {
+  for (Case c : given) {
+    c.name = dtype + ", sizes " + c.name + (c.transposed ? ", transposed" : "");
+    c.tf32 = tf32;
+    const Numbers<S> n(c);
+    check(c, n, run(c, n));
+  }
+  std::printf("%s: %zu cases of the CPU's sizes\n", dtype.c_str(), given.size());
+}
+
 // The largest tile, which is for large results only.
 template <class S>
 void check_large(const std::string& dtype, bool tf32) {
@@ -163,21 +215,28 @@ void check_large(const std::string& dtype, bool tf32) {
 }  // namespace checks
 
 int main(int count, char** names) {
-  const auto wants = [&](const std::string& name) {
-    bool named = count == 1;
-    for (int i = 1; i < count; ++i) named |= name == names[i];
-    return named;
+  const bool sizes = count > 1 && std::string(names[1]) == "--sizes";
+  const std::vector<std::string> named(names + (sizes ? 2 : 1), names + count);
+  const auto wants = [&](const std::string& name, bool unasked) {
+    return named.empty() ? unasked : std::find(named.begin(), named.end(), name) != named.end();
   };
-  const auto both = [&](const std::string& dtype, auto item, bool tf32 = false) {
+  const std::vector<checks::Case> given =
+      sizes ? checks::cases_of(&std::cin) : std::vector<checks::Case>{};
+  const auto all_of = [&](const std::string& dtype, auto item, bool tf32 = false) {
     using S = decltype(item);
-    if (wants(dtype)) checks::check_dtype<S>(dtype, tf32);
-    if (wants(dtype + "-large")) checks::check_large<S>(dtype, tf32);
+    if (sizes) {
+      if (wants(dtype, true)) checks::check_sizes<S>(dtype, tf32, given);
+      return;
+    }
+    if (wants(dtype, true)) checks::check_dtype<S>(dtype, tf32);
+    if (wants(dtype + "-large", true)) checks::check_large<S>(dtype, tf32);
+    if (wants(dtype + "-small", false)) checks::check_small<S>(dtype, tf32);
   };
-  both("float32", float{});
-  both("tf32", float{}, true);
-  both("float64", double{});
-  both("bfloat16", shared_dense::BFloat16{});
-  both("float16", shared_dense::Half{});
+  all_of("float32", float{});
+  all_of("tf32", float{}, true);
+  all_of("float64", double{});
+  all_of("bfloat16", shared_dense::BFloat16{});
+  all_of("float16", shared_dense::Half{});
   std::printf(checks::failed() ? "FAILED\n" : "all checks passed\n");
   return checks::failed() ? 1 : 0;
 }
