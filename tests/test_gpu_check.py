@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from oracle import Oracle
 
+import shared_dense as sd
 from shared_dense import gpu_check, loader
 from shared_dense.exactness import Problem
 
@@ -225,6 +226,25 @@ def test_kernels_that_fail_their_check_are_refused():
         [sys.executable, "-c", REFUSED], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "well\n", done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_op_and_gradients_are_kept_from_kernels_refused(refused, monkeypatch):
+    """In a graph, where TensorFlow would choose. silu makes its pre-activation once more."""
+    monkeypatch.setattr(loader, "_gpu_refused", refused)
+    with tf.Graph().as_default() as graph:
+        x, w = tf.ones([2, 3]), tf.ones([3, 4])
+        y = op()(
+            inputs=[x], kernel=w, biases=[], activations=["silu"], transpose_kernel=False,
+            bias_of=[], trains_kernel=[], num_pre_activations=0,
+        ).outputs  # fmt: skip
+        tf.gradients(y, [x, w])
+        sd.shared_matmul([x], w)
+    # All but the first, a loaded graph's own.
+    ours = [node for node in graph.get_operations() if node.type.startswith("SharedDense>")][1:]
+    assert [node.type.partition(">")[2] for node in ours].count("SharedMatMul") == 2
+    assert len(ours) == 3
+    assert {node.device for node in ours} == {"/device:CPU:0" if refused else ""}
 
 
 def test_by_themselves_they_run_where_tensorflow_likes():

@@ -28,7 +28,7 @@ class Status:
         tensorflow_running: the TensorFlow of this process; "" when it does not import.
         isa: the instruction set that the CPU kernels use; "" when there are none.
         isas: those built in, best first.
-        cuda: whether CUDA kernels were built. Their makers have never run them on a GPU.
+        cuda: whether CUDA kernels were built. None had been run on a GPU when they were written.
         cuda_version: of the CUDA that built them; "" where there are none.
         gpu: why calls on a GPU do not take them; "" when they do.
         gpu_check: what running them on this machine's GPUs has shown, which happens when they are
