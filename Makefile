@@ -4,10 +4,10 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test sanitize lint format docs bench clean
+.PHONY: help setup build demo test sanitize cuda lint format docs bench bench-cuda clean
 
 help: ## Shows the targets.
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: $(VENV)/.installed ## Makes the virtual environment and installs the pinned tools.
 
@@ -30,6 +30,9 @@ test: build ## Runs all tests.
 sanitize: setup ## Runs the core's tests under address, undefined and thread sanitizers (7 minutes).
 	@bash tools/sanitize.sh $(PYTHON)
 
+cuda: setup ## Builds with the GPU kernels (needs an nvcc, or installs pip's) and runs their tests.
+	@bash tools/cuda.sh $(VENV)
+
 lint: setup ## Checks format and style; changes nothing.
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
@@ -45,6 +48,9 @@ docs: build ## Writes docs/api.md from the docstrings.
 
 bench: build ## Times the op against plain reuse, concat and XLA; writes out/bench.json.
 	@$(PYTHON) -m bench
+
+bench-cuda: ## Checks and times the GPU kernels beside cuBLASLt; needs a GPU and an nvcc, no TensorFlow.
+	@$(or $(wildcard $(PYTHON)),python3) -m bench.cuda
 
 clean: ## Removes everything that was built.
 	rm -rf $(VENV) build dist out python/*.egg-info python/shared_dense/_build_info.json

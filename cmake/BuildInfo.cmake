@@ -7,6 +7,7 @@ if(shared_dense_cuda)
   set(cuda true)
 else()
   set(cuda false)
+  set(cuda_version "")
 endif()
 set(isas "[\"${isas}\"]")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/build_info.json.in"

@@ -65,7 +65,7 @@ set(cuda_hopper_targets -gencode "arch=compute_90a,code=sm_90a")
 
 set(cuda_objects "")
 foreach(name elementwise hopper_bfloat16 hopper_half product_bfloat16 product_double product_float
-    product_half shared_matmul)
+    product_half product_tf32 shared_matmul)
   set(targets ${cuda_targets})
   if(name MATCHES "^hopper_")
     set(targets ${cuda_hopper_targets})
@@ -79,7 +79,7 @@ foreach(name elementwise hopper_bfloat16 hopper_half product_bfloat16 product_do
   list(APPEND cuda_objects "${object}")
 endforeach()
 set_source_files_properties(${cuda_objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
-add_library(shared_dense_cuda STATIC csrc/cuda/plan.cc ${cuda_objects})
+add_library(shared_dense_cuda STATIC csrc/cuda/explain.cc csrc/cuda/plan.cc ${cuda_objects})
 set_target_properties(shared_dense_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(shared_dense_cuda PUBLIC csrc)
 target_compile_options(shared_dense_cuda PRIVATE -Wall -Wextra -fvisibility=hidden)

@@ -26,6 +26,7 @@ if(shared_dense_cuda)
   add_library(shared_dense_gpu MODULE
     csrc/tf/attributes.cc
     csrc/tf/shared_matmul_gpu.cc
+    csrc/tf/verbose.cc
   )
   set_target_properties(shared_dense_gpu PROPERTIES
     PREFIX "" OUTPUT_NAME "_gpu_tf${TENSORFLOW_MINOR}"

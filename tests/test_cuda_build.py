@@ -9,11 +9,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-from toolchain import ROOT, output
+from toolchain import ROOT, find, output
 
 import shared_dense as sd
 from shared_dense import loader
@@ -46,7 +47,7 @@ def architecture(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=["bfloat16", "float"])
+@pytest.fixture(scope="module", params=["bfloat16", "float", "tf32"])
 def built(request, architecture, tmp_path_factory):
     """dtype, object file and ptxas's report of one file of kernels."""
     dtype = request.param
@@ -62,10 +63,13 @@ def test_no_register_spills(built):
 
 
 def test_registers_let_blocks_share_a_multiprocessor(built):
-    """Two blocks of 256 threads of the large tile in half types, one in float32."""
+    """Two blocks of 256 threads of the large tile on tensor cores, one in float32."""
     dtype, _, report = built
     most = max(map(int, re.findall(r"Used (\d+) registers", report)))
-    assert most <= (128 if dtype == "bfloat16" else 255)
+    assert most <= (255 if dtype == "float" else 128)
+
+
+MULTIPLIES = {"bfloat16": "HMMA.16816.F32.BF16", "tf32": "HMMA.1688.F32.TF32", "float": "FFMA"}
 
 
 def test_machine_code_has_the_instructions_meant(built):
@@ -79,7 +83,7 @@ def test_machine_code_has_the_instructions_meant(built):
         assert "LDGSTS.E.BYPASS.128" in code, f"{name}: no 16-byte asynchronous copies"
         assert not {c for c in code if re.match(r"(LDL|STL)\b", c)}, f"{name}: local memory"
         assert code & {"STG.E.64", "STG.E.128"}, f"{name}: results leave item by item"
-        multiplies = "HMMA.16816.F32.BF16" if dtype == "bfloat16" else "FFMA"
+        multiplies = MULTIPLIES[dtype]
         assert multiplies in code, f"{name}: no {multiplies}"
 
 
@@ -128,6 +132,15 @@ def test_hopper_machine_code_has_the_instructions_meant(hopper):
         assert "MEMBAR" not in loop, f"{name}: a fence between multiplies"
         assert not {c for c in code if re.match(r"(LDL|STL)\b", c)}, f"{name}: local memory"
         assert any(c.startswith("USETMAXREG") for c in code) != few, f"{name}: registers"
+
+
+def test_the_benchmark_compiles(tmp_path):
+    """bench/cuda/measure.cc; with cuBLASLt where its headers are."""
+    output(
+        tool("nvcc"), "-std=c++17", "-O0", "--expt-relaxed-constexpr", "-arch=sm_80",
+        *("-I", ROOT / "csrc", "-I", ROOT / "tests/cuda", "-x", "cu"),
+        *("-c", ROOT / "bench/cuda/measure.cc", "-o", tmp_path / "measure.o"),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -186,3 +199,66 @@ def test_the_check_for_gpu_machines_builds(tmp_path):
         ran = subprocess.run([tmp_path / "check"], capture_output=True, text=True)
         assert ran.returncode == 1
         assert "CUDA: " in ran.stderr
+        done = subprocess.run(script[:2], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr[:20]) == (2, "run.sh: no GPU here;")
+
+
+def test_the_check_says_what_it_lacks():
+    environment = os.environ | {"SHARED_DENSE_NVCC": "/no/nvcc"}
+    done = subprocess.run(
+        ["bash", ROOT / "tests/cuda/run.sh"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no nvcc" in done.stderr and "pip install nvidia-cuda-nvcc" in done.stderr
+
+
+def configured(folder, nvcc, wanted):
+    """What cmake/Cuda.cmake says where this is the only nvcc, if any; and whether it goes on."""
+    cmake = find("cmake")
+    (folder / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(test LANGUAGES CXX)\n"
+        f"find_package(Threads)\ninclude({ROOT}/cmake/Cuda.cmake)\n"
+        'message(STATUS "built: ${shared_dense_cuda}")\n'
+    )
+    # Folders in which an nvcc would be found.
+    hidden = {*os.environ["PATH"].split(os.pathsep), "/usr/local/cuda/bin", str(PIP)}
+    hidden |= {str(Path(path).resolve()) for path in hidden}
+    command = [
+        cmake, "-S", folder, "-B", folder / "build", f"-DSHARED_DENSE_CUDA={wanted}",
+        f"-DPython3_EXECUTABLE={sys.executable}",
+        *([f"-DSHARED_DENSE_NVCC={nvcc}"] if nvcc else []),
+        f"-DCMAKE_CXX_COMPILER={find('g++')}", f"-DCMAKE_MAKE_PROGRAM={find('make', 'ninja')}",
+        f"-DCMAKE_IGNORE_PATH={';'.join(hidden)}", "-G", "Unix Makefiles",
+    ]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if k not in ("CUDA_HOME", "CUDA_PATH")}
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_cuda_asked_for_without_nvcc_says_what_to_install(tmp_path):
+    code, said = configured(tmp_path, None, "on")
+    assert code == 1
+    assert "SHARED_DENSE_CUDA=on, but there is no nvcc" in said
+    assert "pip install nvidia-cuda-nvcc nvidia-cuda-runtime" in said
+    code, said = configured(tmp_path, None, "auto")
+    assert code == 0
+    assert "CUDA: not built, no nvcc" in said and "built: FALSE" in said
+
+
+def test_an_nvcc_too_old_or_not_whole_is_told(tmp_path):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(
+        f"#!/bin/sh\necho '#$ TOP={tmp_path}'\necho 'Cuda compilation tools, release 11.8, V11'\n"
+    )
+    nvcc.chmod(0o755)
+    code, said = configured(tmp_path, nvcc, "on")
+    assert code == 1 and "has no libcudart_static.a (pip install nvidia-cuda-runtime)" in said
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64/libcudart_static.a").touch()
+    code, said = configured(tmp_path, nvcc, "on")
+    assert code == 1 and "is CUDA 11.8; 12.0 or later is needed" in said
+
+
+def test_a_wrong_word_for_cuda_is_an_error(tmp_path):
+    code, said = configured(tmp_path, None, "yes")
+    assert code == 1 and "must be auto, on or off" in said

@@ -266,7 +266,6 @@ def test_a_kernel_of_another_dtype(rng, dtype):
     assert_equal(decoder([x])[0].numpy(), x @ kernel.T + decoder.bias.numpy())
 
 
-
 @pytest.mark.parametrize("transposed", [False, True])
 def test_weights_are_read_once_for_all_inputs(path, transposed):
     layer = sd.SharedDense(4)

@@ -1,8 +1,16 @@
+#include <algorithm>
+#include <cstring>
+
 #include "cuda/activation.h"
 #include "cuda/elementwise.h"
 
 namespace shared_dense::cuda {
 namespace {
+
+__global__ void __launch_bounds__(kElementThreads)
+    upload_kernel(const __grid_constant__ Words words) {
+  for (int i = threadIdx.x; i < words.count; i += kElementThreads) words.to[i] = words.word[i];
+}
 
 template <class S>
 __global__ void __launch_bounds__(kElementThreads)
@@ -74,6 +82,20 @@ __global__ void __launch_bounds__(kElementThreads)
 }
 
 }  // namespace
+
+const char* upload_words(void* to, const void* from, std::size_t bytes, CUstream_st* stream) {
+  constexpr std::size_t kMost = Words::kMost * sizeof(unsigned long long);
+  for (std::size_t at = 0; at < bytes; at += kMost) {
+    const std::size_t some = std::min(kMost, bytes - at);
+    Words words;
+    words.to = reinterpret_cast<unsigned long long*>(static_cast<unsigned char*>(to) + at);
+    words.count = static_cast<int>(some / sizeof(unsigned long long));
+    std::memcpy(words.word, static_cast<const unsigned char*>(from) + at, some);
+    const char* const error = launch(&upload_kernel, 1, kElementThreads, 0, stream, words);
+    if (error != nullptr) return error;
+  }
+  return nullptr;
+}
 
 template <class S>
 const char* run_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream) {

@@ -1,4 +1,4 @@
-// What backward does around the products: dZ, bias gradients, partial sums.
+// What is done around the products: tables, dZ, bias gradients, partial sums.
 #pragma once
 
 #include "cuda/table.h"
@@ -51,6 +51,14 @@ struct PartsProblem {
   S* sum;
   Index count;
   int splits;
+};
+
+// Words of a table on their way to the device: 4 KB with the rest.
+struct Words {
+  static constexpr int kMost = 510;
+  unsigned long long* to;
+  int count;
+  unsigned long long word[kMost];
 };
 
 constexpr int kElementThreads = 256;

@@ -237,11 +237,28 @@ __global__ void __launch_bounds__(Tile::kThreads)
   });
 }
 
-// Start one product; nullptr, or what went wrong. One file per dtype has them.
-template <class S>
-const char* run_rows(const RowsProblem<S>& problem, bool b_by_depth, TileKind tile,
+// Floats that tensor cores multiply, each rounded to TensorFloat-32.
+struct Tf32 {};
+
+// What a product in this arithmetic reads and writes.
+template <class Arithmetic>
+struct StoredOf {
+  using Type = Arithmetic;
+};
+template <>
+struct StoredOf<Tf32> {
+  using Type = float;
+};
+template <class Arithmetic>
+using Stored = typename StoredOf<Arithmetic>::Type;
+
+// Start one product; nullptr, or what went wrong. One file per arithmetic, a
+// dtype or Tf32, has them.
+template <class Arithmetic>
+const char* run_rows(const RowsProblem<Stored<Arithmetic>>& problem, bool b_by_depth, TileKind tile,
                      CUstream_st* stream);
-template <class S>
-const char* run_sum(const SumProblem<S>& problem, int splits, TileKind tile, CUstream_st* stream);
+template <class Arithmetic>
+const char* run_sum(const SumProblem<Stored<Arithmetic>>& problem, int splits, TileKind tile,
+                    CUstream_st* stream);
 
 }  // namespace shared_dense::cuda

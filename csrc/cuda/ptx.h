@@ -72,6 +72,29 @@ __device__ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// To TensorFloat-32: ten bits of fraction, a tie away from zero. The argument
+// is a float, or the bits of one.
+__device__ inline std::uint32_t round_to_tf32(float v) {
+  std::uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(v));
+  return rounded;
+}
+__device__ inline std::uint32_t round_to_tf32(std::uint32_t bits) {
+  return round_to_tf32(__uint_as_float(bits));
+}
+
+// d += a . b with a [16, 8], b [8, 8] in TensorFloat-32, by one warp. Of lane
+// 4 g + t: a[0] is row g, column t, a[1] row g + 8, a[2] and a[3] the same four
+// columns on; b[0] row t of column g, b[1] four rows on; d as in multiply_add.
+__device__ inline void multiply_add_tf32(float (&d)[4], const std::uint32_t (&a)[4],
+                                         std::uint32_t b0, std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 __device__ inline float widen(BFloat16 v) {
   return __uint_as_float(static_cast<std::uint32_t>(v.bits) << 16);
 }
@@ -134,12 +157,6 @@ const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::siz
   if (error == cudaSuccess) return nullptr;
   cudaGetLastError();  // said here, and nobody else's
   return cudaGetErrorString(error);
-}
-
-// From pageable memory: `from` may go as soon as this returns.
-inline const char* upload(void* to, const void* from, std::size_t bytes, CUstream_st* stream) {
-  const cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream);
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 inline const char* clear(void* p, std::size_t bytes, CUstream_st* stream) {

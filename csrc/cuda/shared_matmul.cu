@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cuda/elementwise.h"
+#include "cuda/explain.h"
 #include "cuda/hopper.h"
 #include "cuda/plan.h"
 #include "cuda/product.h"
@@ -11,6 +14,14 @@ namespace shared_dense::cuda {
 namespace {
 
 constexpr const char* kTooLarge = "more tiles than a grid of blocks can have";
+
+// Tells whoever asked how a product runs.
+template <class S, class Plan>
+void say(const Context& context, const char* product, const Plan& plan) {
+  if (context.said == nullptr) return;
+  *context.said +=
+      std::string("  ") + product + ": " + explain(plan, arithmetic<S>(context.allow_tf32)) + "\n";
+}
 
 // Whether rows of `length` items from `p` on can be moved in vectors of `bytes`.
 template <class S>
@@ -26,8 +37,9 @@ int hopper_multiprocessors(Index k, Index n) {
 }
 
 template <class S>
-const char* rows_product(const Context& context, const std::vector<RowsSegment<S>>& segments,
-                         const S* b, bool b_by_depth, Index depth, Index columns) {
+const char* rows_product(const Context& context, const char* name,
+                         const std::vector<RowsSegment<S>>& segments, const S* b, bool b_by_depth,
+                         Index depth, Index columns) {
   if (segments.empty() || columns == 0) return nullptr;
   RowsProblem<S> problem;
   problem.b = b;
@@ -44,6 +56,7 @@ const char* rows_product(const Context& context, const std::vector<RowsSegment<S
   }
   const RowsPlan plan = multiprocessors > 0 ? plan_rows_hopper(problem.rows, columns)
                                             : plan_rows(problem.rows, columns, kHasLarge<S>);
+  say<S>(context, name, plan);
   problem.order = plan.order;
   problem.b_by_vectors = by_vectors(b, b_by_depth ? depth : columns);
   problem.a_by_vectors = problem.c_by_vectors = true;
@@ -63,7 +76,26 @@ const char* rows_product(const Context& context, const std::vector<RowsSegment<S
       return run_rows_hopper(problem, w, b_by_depth, plan.tile, multiprocessors, context.stream);
     }
   }
-  return run_rows(problem, b_by_depth, plan.tile, context.stream);
+  if constexpr (std::is_same_v<S, float>) {
+    if (context.allow_tf32) return run_rows<Tf32>(problem, b_by_depth, plan.tile, context.stream);
+  }
+  return run_rows<S>(problem, b_by_depth, plan.tile, context.stream);
+}
+
+template <class S>
+const char* start_sum(const Context& context, const SumProblem<S>& problem, const SumPlan& plan,
+                      int multiprocessors) {
+  if constexpr (kHasHopper<S>) {
+    if (multiprocessors > 0) {
+      return run_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
+    }
+  }
+  if constexpr (std::is_same_v<S, float>) {
+    if (context.allow_tf32) {
+      return run_sum<Tf32>(problem, plan.splits, plan.tile, context.stream);
+    }
+  }
+  return run_sum<S>(problem, plan.splits, plan.tile, context.stream);
 }
 
 template <class S>
@@ -76,6 +108,7 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
   const int multiprocessors = hopper_multiprocessors<S>(m, n);
   const SumPlan plan = multiprocessors > 0 ? plan_sum_hopper(m, n, problem.depth)
                                            : plan_sum(m, n, problem.depth, kHasLarge<S>);
+  say<S>(context, "kernel gradient", plan);
   problem.rows = m;
   problem.columns = n;
   problem.chunk = plan.chunk;
@@ -98,14 +131,7 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
       n % items == 0 && (plan.splits > 1 || aligned(c, std::min<Index>(16, items * sizeof(S))));
   const char* error = fill(&problem.segments, segments, context.scratch, context.stream);
   if (error != nullptr) return error;
-  error = [&] {
-    if constexpr (kHasHopper<S>) {
-      if (multiprocessors > 0) {
-        return run_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
-      }
-    }
-    return run_sum(problem, plan.splits, plan.tile, context.stream);
-  }();
+  error = start_sum<S>(context, problem, plan, multiprocessors);
   if (error != nullptr || plan.splits == 1) return error;
   return run_parts(PartsProblem<S>{problem.parts, c, m * n, plan.splits}, context.stream);
 }
@@ -146,18 +172,6 @@ const char* form_dz(const Context& context, Index units,
   return error != nullptr ? error : run_dz(problem, blocks, context.stream);
 }
 
-template <class Entry>
-const char* to_device(const Context& context, const std::vector<Entry>& entries,
-                      const Entry** device) {
-  const std::size_t bytes = std::max<std::size_t>(1, entries.size()) * sizeof(Entry);
-  void* const memory = context.scratch->allocate(bytes);
-  if (memory == nullptr) return kNoMemory;
-  *device = static_cast<const Entry*>(memory);
-  return entries.empty()
-             ? nullptr
-             : upload(memory, entries.data(), entries.size() * sizeof(Entry), context.stream);
-}
-
 template <class S>
 const char* sum_columns(const Context& context, Index units,
                         const std::vector<BackwardSegment<S>>& segments,
@@ -188,8 +202,8 @@ const char* sum_columns(const Context& context, Index units,
   problem.parts = static_cast<Accumulator<S>*>(
       context.scratch->allocate(std::max<Index>(1, chunks * units) * sizeof(Accumulator<S>)));
   if (problem.parts == nullptr) return kNoMemory;
-  const char* error = to_device(context, stacked, &problem.segments);
-  if (error == nullptr) error = to_device(context, sums, &problem.sums);
+  const char* error = to_device(stacked, context.scratch, context.stream, &problem.segments);
+  if (error == nullptr) error = to_device(sums, context.scratch, context.stream, &problem.sums);
   return error != nullptr ? error : run_bias(problem, chunks, context.stream);
 }
 
@@ -205,8 +219,8 @@ const char* forward(const Context& context, const Kernel<S>& kernel,
     rows += s.rows;
     stacked.push_back({rows, s.x, s.y, s.pre_activation, s.bias, s.activation});
   }
-  return rows_product(context, stacked, kernel.data, kernel.transposed, kernel.in_features,
-                      kernel.units);
+  return rows_product(context, "forward", stacked, kernel.data, kernel.transposed,
+                      kernel.in_features, kernel.units);
 }
 
 template <class S>
@@ -240,8 +254,8 @@ const char* backward(const Context& context, const Kernel<S>& kernel,
     }
   }
   // W^T is stored by depth where W is not.
-  if (const char* error =
-          rows_product(context, wanted, kernel.data, !kernel.transposed, units, in_features)) {
+  if (const char* error = rows_product(context, "input gradient", wanted, kernel.data,
+                                       !kernel.transposed, units, in_features)) {
     return error;
   }
   if (dkernel != nullptr) {

@@ -5,8 +5,8 @@
 //  - A call launches work on the stream and returns; it waits for nothing.
 //  - Row invariance: each element of Y and dX is one chain over the ascending
 //    reduction index, sixteen terms a step in half types (one tensor-core
-//    instruction), one term a step in float and double. No tile changes it, nor
-//    do the other rows, their number, or where rows lie.
+//    instruction), eight in TensorFloat-32, one term a step in float and double.
+//    No tile changes it, nor do the other rows, their number, or where rows lie.
 //  - In half types the instruction is wgmma on compute capability 9.0 if W is
 //    16-byte aligned and K and U are positive multiples of 8, and mma.sync
 //    elsewhere; they may round the sum of sixteen otherwise. So there, and there
@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "core/shared_matmul.h"
@@ -30,6 +31,10 @@ namespace shared_dense::cuda {
 struct Context {
   CUstream_st* stream;  // a cudaStream_t
   Scratch* scratch;     // device memory that later work on the stream may reuse
+  // Whether float32 may be multiplied in TensorFloat-32 (each factor rounded to 11
+  // bits), by tensor cores. Sums stay in float32.
+  bool allow_tf32 = false;
+  std::string* said = nullptr;  // gets a line for each product: how it runs
 };
 
 // Both return nullptr, or why the work could not be launched; outputs are then

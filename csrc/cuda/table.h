@@ -30,7 +30,7 @@ struct PairSegment {
 };
 
 // A few entries travel in the kernel's parameters, which hold 4 KB on every
-// device; more take one copy to the device.
+// device; more are written to device memory before it.
 constexpr int kFew = 64;
 
 template <class Entry>
@@ -58,21 +58,31 @@ struct Table {
   }
 };
 
+// Writes `bytes` (a multiple of 8) to device memory, by kernels that bring them
+// in their parameters: the host's copy may go as soon as this returns, and a
+// captured graph holds one of its own. No copy of pageable memory does both.
+const char* upload_words(void* to, const void* from, std::size_t bytes, CUstream_st* stream);
+
 constexpr const char* kNoMemory = "no scratch memory on the device";
+
+template <class Entry>
+const char* to_device(const std::vector<Entry>& entries, Scratch* scratch, CUstream_st* stream,
+                      const Entry** device) {
+  static_assert(sizeof(Entry) % 8 == 0, "whole words");
+  const std::size_t bytes = entries.size() * sizeof(Entry);
+  void* const memory = scratch->allocate(std::max<std::size_t>(1, bytes));
+  if (memory == nullptr) return kNoMemory;
+  *device = static_cast<const Entry*>(memory);
+  return upload_words(memory, entries.data(), bytes, stream);
+}
 
 template <class Entry>
 const char* fill(Table<Entry>* table, const std::vector<Entry>& entries, Scratch* scratch,
                  CUstream_st* stream) {
   table->count = static_cast<int>(entries.size());
-  if (entries.size() <= kFew) {
-    std::copy(entries.begin(), entries.end(), table->few);
-    return nullptr;
-  }
-  const std::size_t bytes = entries.size() * sizeof(Entry);
-  void* memory = scratch->allocate(bytes);
-  if (memory == nullptr) return kNoMemory;
-  table->more = static_cast<const Entry*>(memory);
-  return upload(memory, entries.data(), bytes, stream);
+  if (entries.size() > kFew) return to_device(entries, scratch, stream, &table->more);
+  std::copy(entries.begin(), entries.end(), table->few);
+  return nullptr;
 }
 
 inline bool aligned(const void* p, std::size_t to) {

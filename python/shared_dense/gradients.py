@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from shared_dense import composition, loader
+from shared_dense import composition, loader, paths
 
 # f'(z) cannot be had from f(z) for these: the pre-activation is kept or made again.
 NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
@@ -36,7 +37,19 @@ def attributes_of(op) -> dict[str, Any]:
     }
 
 
+def _placed(gradient: Callable) -> Callable:
+    """Runs the gradient where the op itself may run."""
+
+    @functools.wraps(gradient)
+    def run(op, *grads):
+        with paths.placed():
+            return gradient(op, *grads)
+
+    return run
+
+
 @_registers("SharedDense>SharedMatMul")
+@_placed
 def _shared_matmul_grad(op, *grads):
     """One call makes every gradient asked for: all dX, one accumulated dW, the db."""
     attributes = attributes_of(op)

@@ -74,13 +74,14 @@ def shared_matmul(
     if path.name == "op":
         ops = loader.load().ops
         keep = compat.may_need_gradient() and _need_pre_activation(fused)
-        outputs = ops.shared_dense_shared_mat_mul(
-            inputs=xs,
-            kernel=kernel,
-            biases=biases,
-            **attributes,
-            num_pre_activations=len(xs) if keep else 0,
-        ).outputs
+        with paths.placed():
+            outputs = ops.shared_dense_shared_mat_mul(
+                inputs=xs,
+                kernel=kernel,
+                biases=biases,
+                **attributes,
+                num_pre_activations=len(xs) if keep else 0,
+            ).outputs
     else:
         outputs = composition.shared_matmul(xs, kernel, biases, **attributes)
     return [

@@ -15,7 +15,7 @@ import tensorflow as tf
 from shared_dense import compat, loader
 
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
-# Kernels there are, by device; those on a GPU only where `loader.load_gpu` has loaded them.
+# Kernels there are, by device; those on a GPU only where `loader.gpu` has loaded them.
 OP_DTYPES = {"CPU": _DTYPES, "GPU": _DTYPES}
 
 
@@ -76,8 +76,8 @@ def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     if not library.available:
         return Path("fallback", library.reason), True
     device = _device(tensors)
-    if device == "GPU" and loader.load_gpu():
-        return Path("fallback", f"the op has no kernel on GPU: {loader.load_gpu()}"), True
+    if device == "GPU" and loader.gpu().reason:
+        return Path("fallback", f"the op has no kernel on GPU: {loader.gpu().reason}"), True
     if dtype not in OP_DTYPES[device]:
         reason = (
             f"the op has no {dtype} kernel on {device} ({', '.join(OP_DTYPES[device])} only); use "
@@ -94,6 +94,14 @@ def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
             return Path("fallback", f"XLA compiles this function, and {missing}"), True
         where += ", compiled by XLA"
     return Path("op", where), False
+
+
+def placed() -> contextlib.AbstractContextManager:
+    """The device scope of the op and its gradient: the CPU where GPU kernels failed their check.
+
+    They stay registered, and TensorFlow prefers a GPU's kernel wherever the tensors are.
+    """
+    return tf.device("CPU:0") if loader.gpu_refused() else contextlib.nullcontext()
 
 
 def _callers_level() -> int:

@@ -28,11 +28,14 @@ class Status:
         tensorflow_running: the TensorFlow of this process; "" when it does not import.
         isa: the instruction set that the CPU kernels use; "" when there are none.
         isas: those built in, best first.
-        cuda: whether CUDA kernels were built. They have never been run on a GPU.
+        cuda: whether CUDA kernels were built. None had been run on a GPU when they were written.
+        cuda_version: of the CUDA that built them; "" where there are none.
         gpu: why calls on a GPU do not take them; "" when they do.
         xla: why functions that XLA compiles (`jit_compile=True`) do not take the op; "" when they
             do. On the CPU the compiled code then calls the same kernels; on a GPU, or with
             SHARED_DENSE_XLA=dot, XLA makes the products of the stacked rows.
+        gpu_check: what running them on this machine's GPUs has shown, which happens when they are
+            loaded; "" where there are none.
         compiler: that built the op library.
         dtypes: that the op computes, per device.
         last_path: what the latest eager call or trace took: 'op', 'fallback', or 'keras' where a
@@ -51,8 +54,10 @@ class Status:
     isa: str
     isas: tuple[str, ...]
     cuda: bool
+    cuda_version: str
     gpu: str
     xla: str
+    gpu_check: str
     compiler: str
     dtypes: dict[str, tuple[str, ...]]
     last_path: str
@@ -143,7 +148,8 @@ def status() -> Status:
     info = loader.build_info()
     available, reason, running, isa, last = False, "", "", "", None
     dtypes: dict[str, tuple[str, ...]] = {}
-    gpu = xla = "the op is not available"
+    gpu = loader.Gpu("the op is not available", "")
+    xla = "the op is not available"
     try:
         import tensorflow as tf
 
@@ -155,8 +161,8 @@ def status() -> Status:
         available, reason = library.available, library.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
-            gpu, xla = loader.load_gpu(), loader.load_jit()
-            if gpu:
+            gpu, xla = loader.gpu(), loader.load_jit()
+            if gpu.reason:
                 dtypes["GPU"] = ()
         if loader.disabled():
             available, reason = False, "SHARED_DENSE_DISABLE is set; unset it to use the op"
@@ -180,7 +186,9 @@ def status() -> Status:
         isa=isa,
         isas=tuple(info.get("isas") or ()),
         cuda=bool(info.get("cuda", False)),
-        gpu=gpu,
+        cuda_version=info.get("cuda_version") or "",
+        gpu=gpu.reason,
+        gpu_check=gpu.check,
         xla=xla,
         compiler=info.get("compiler") or "",
         dtypes=dtypes,

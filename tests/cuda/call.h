@@ -23,6 +23,8 @@ struct Case {
   std::size_t shift = 0;        // items by which buffers are off an aligned address
   bool aligned_kernel = false;  // all but W
   bool selective = false;       // every third input: no dX, and it does not train the kernel
+  bool tf32 = false;            // allowed
+  double factor() const { return tf32 ? kTf32Roundoff : 0; }
 };
 
 template <class S>
@@ -64,6 +66,7 @@ template <class S>
 struct Results {
   std::vector<std::vector<S>> y, z, dx, dbias;
   std::vector<S> dw;
+  std::string said;  // of the plans
 };
 
 inline Activation activation_of(const Case& c, std::size_t i) {
@@ -113,11 +116,11 @@ Results<S> run(const Case& c, const Numbers<S>& n) {
   }
   const Kernel<S> kernel{w.data(), c.in_features, c.units, c.transposed};
   DeviceScratch scratch;
-  const shared_dense::cuda::Context context{nullptr, &scratch};
+  Results<S> r;
+  const shared_dense::cuda::Context context{nullptr, &scratch, c.tf32, &r.said};
   const char* error = shared_dense::cuda::forward(context, kernel, forwards);
   if (error == nullptr) error = shared_dense::cuda::backward(context, kernel, backwards, dw.data());
   if (error != nullptr) fail(c, error);
-  Results<S> r;
   bool inside = dw.read(&r.dw);
   const auto read = [&](std::vector<Buffer<S>>& from, std::vector<std::vector<S>>* to) {
     to->resize(from.size());
@@ -165,7 +168,7 @@ void check(const Case& c, const Numbers<S>& n, const Results<S>& r) {
     const std::vector<double> bias =
         c.biases == 0 ? std::vector<double>() : biases[i % c.biases].item;
     const auto z = [&](Index j) {
-      return exact_z<S>(xs[i], j / units, w, c.transposed, bias, j % units);
+      return exact_z<S>(xs[i], j / units, w, c.transposed, bias, j % units, c.factor());
     };
     compare(c, "y" + at, r.y[i], [&](Index j) { return exact_y<S>(activation, z(j)); });
     if (i % 2 == 0) compare(c, "z" + at, r.z[i], [&](Index j) { return stored<S>(z(j)); });
@@ -177,7 +180,7 @@ void check(const Case& c, const Numbers<S>& n, const Results<S>& r) {
     }
     if (!selected(c, i)) continue;
     compare(c, "dx" + at, r.dx[i], [&](Index j) {
-      Sum sum;
+      Sum sum{c.factor()};
       for (Index u = 0; u < units; ++u) {
         sum.add(kernel_at(w, c.transposed, j % in, u), dz[j / in * units + u]);
       }
@@ -186,7 +189,7 @@ void check(const Case& c, const Numbers<S>& n, const Results<S>& r) {
   }
   compare(c, "dw", r.dw, [&](Index j) {
     const Index k = c.transposed ? j % in : j / units, u = c.transposed ? j / in : j % units;
-    Sum sum;
+    Sum sum{c.factor()};
     for (std::size_t i = 0; i < c.rows.size(); ++i) {
       for (Index row = 0; row < c.rows[i] && selected(c, i); ++row) {
         sum.add(xs[i](row, k), dzs[i][row * units + u]);

@@ -1,8 +1,12 @@
 // Compares the products of csrc/cuda with the oracle, and bits where they are
 // promised: on a device, compiled by nvcc, or by a host compiler on host_shim.h.
 // Arguments: dtypes, "<dtype>-large", or, of half types on a host, "<dtype>-sm90"
-// and "<dtype>-sm90-large"; none: all. 0 when all is well.
+// and "<dtype>-sm90-large", or "<dtype>-small", a few cases; none: all but the
+// last. "--sizes" first: lines of IN UNITS ROWS... on the standard input are the
+// cases (tests/cuda/sizes.py has those of the CPU). 0 when all is well.
 #include <cstring>
+#include <iostream>
+#include <sstream>
 
 #include "call.h"
 
@@ -31,6 +35,7 @@ std::vector<Case> cases() {
     add({"off alignment", {5, 12, 4}, 72, 40, false, {A::kGelu}, 1, 1});
     add({"no bias, narrow", {40}, 33, 1, false, {A::kLinear}, 0});
     add({"one feature", {19, 1}, 1, 24, false, {A::kSigmoid}});
+    add({"more inputs than one kernel brings", many(200, 1), 8, 8, false, {A::kRelu}, 100});
     add({"no feature", {3}, 0, 8, false, {A::kElu}});
     add({"no unit", {3}, 8, 0});
     add({"no row", {0, 0}, 8, 8, false, {A::kRelu}});
@@ -91,31 +96,120 @@ void check_left_out(Case c) {
   if (!same(run(c, n).dw, r.dw)) fail(c, "dw shows an input that does not train the kernel");
 }
 
+// TensorFloat-32 is taken where it is allowed: each product has other bits.
+void check_takes_tf32() {
+  Case c{"tf32, taken", {40, 3}, 64, 48};
+  const Numbers<float> n(c);
+  const Results<float> exact = run(c, n);
+  c.tf32 = true;
+  const Results<float> rounded = run(c, n);
+  if (same(exact.y[0], rounded.y[0])) fail(c, "y is of float32");
+  if (same(exact.dx[0], rounded.dx[0])) fail(c, "dx is of float32");
+  if (same(exact.dw, rounded.dw)) fail(c, "dw is of float32");
+  if (!same(exact.dbias[0], rounded.dbias[0])) fail(c, "dbias is no product, and not of float32");
+}
+
+// A call says how each of its products runs.
 template <class S>
-void check_dtype(const std::string& dtype) {
+void check_says(const std::string& dtype, bool tf32) {
+  Case c{dtype + ", says", {2000, 48}, 40, 24};
+  c.tf32 = tf32;
+  const std::string said = run(c, Numbers<S>(c)).said;
+  const auto line = [&](const std::string& product, const std::string& has) {
+    const std::size_t from = said.find("  " + product + ": "), to = said.find('\n', from);
+    const bool found = from != std::string::npos && to != std::string::npos &&
+                       said.substr(from, to - from).find(has) != std::string::npos;
+    if (!found) fail(c, "no '" + has + "' in the line '" + product + "' of " + said);
+  };
+  for (const char* product : {"forward", "input gradient", "kernel gradient"}) {
+    line(product, tf32             ? "TensorFloat-32"
+                  : sizeof(S) == 2 ? dtype.substr(0, dtype.find('-')) + " on tensor cores"
+                                   : dtype + " multiply-adds");
+  }
+  line("kernel gradient", "sums over 256 rows each");
+}
+
+template <class S>
+void check_dtype(const std::string& dtype, bool tf32) {
   int count = 0;
   for (Case c : cases()) {
     c.name = dtype + ", " + c.name;
+    c.tf32 = tf32;
     const Numbers<S> n(c);
     check(c, n, run(c, n));
     ++count;
   }
   // Large enough for another tile than alone: Y of the one, dX of the other.
-  check_bits<S>({dtype + ", bits", {3, 90, 16, 40, 700}, 24, 640, false, {A::kRelu, A::kLinear}});
-  check_bits<S>({dtype + ", bits, transposed", {2, 800}, 600, 24, true, {A::kGelu}});
+  Case bits{dtype + ", bits", {3, 90, 16, 40, 700}, 24, 640, false, {A::kRelu, A::kLinear}};
+  Case turned{dtype + ", bits, transposed", {2, 800}, 600, 24, true, {A::kGelu}};
+  bits.tf32 = turned.tf32 = tf32;
+  check_bits<S>(bits);
+  check_bits<S>(turned);
   check_left_out<S>({dtype + ", left out", {9, 4, 30}, 48, 24});
+  check_says<S>(dtype, tf32);
+  if (tf32) check_takes_tf32();
   std::printf("%s: %d cases, bits of 3 more\n", dtype.c_str(), count);
+}
+
+// Small, but of every kind: what a sanitizer can go through.
+template <class S>
+void check_small(const std::string& dtype, bool tf32) {
+  int count = 0;
+  for (Case c : cases()) {
+    Index rows = 0;
+    for (const Index r : c.rows) rows += r;
+    if (rows > 130 || c.in_features > 100) continue;
+    c.name = dtype + ", " + c.name;
+    c.tf32 = tf32;
+    const Numbers<S> n(c);
+    check(c, n, run(c, n));
+    ++count;
+  }
+  std::printf("%s: %d small cases\n", dtype.c_str(), count);
+}
+
+std::vector<Case> cases_of(std::istream* lines) {
+  std::vector<Case> list;
+  for (std::string line; std::getline(*lines, line);) {
+    std::istringstream numbers(line);
+    Case c{line, {}, 0, 0};
+    numbers >> c.in_features >> c.units;
+    for (Index rows = 0; numbers >> rows;) c.rows.push_back(rows);
+    // Which activation and how many biases: as in tests/test_core.py.
+    Index seed = 3 * c.in_features + 7 * c.units;
+    for (const Index rows : c.rows) seed += rows;
+    c.activations = {kAll[seed % kAll.size()]};
+    c.biases = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1 : static_cast<int>(c.rows.size());
+    for (const bool transposed : {false, true}) {
+      c.transposed = transposed;
+      list.push_back(c);
+    }
+  }
+  return list;
+}
+
+template <class S>
+void check_sizes(const std::string& dtype, bool tf32, const std::vector<Case>& given) {
+  for (Case c : given) {
+    c.name = dtype + ", sizes " + c.name + (c.transposed ? ", transposed" : "");
+    c.tf32 = tf32;
+    const Numbers<S> n(c);
+    check(c, n, run(c, n));
+  }
+  std::printf("%s: %zu cases of the CPU's sizes\n", dtype.c_str(), given.size());
 }
 
 // The largest tile, which is for large results only.
 template <class S>
-void check_large(const std::string& dtype) {
+void check_large(const std::string& dtype, bool tf32) {
   for (const bool transposed : {false, true}) {
-    const Case c{dtype + ", large", {1000, 409}, 24, 1280, transposed, {A::kLinear}};
+    Case c{dtype + ", large", {1000, 409}, 24, 1280, transposed, {A::kLinear}};
+    c.tf32 = tf32;
     const Numbers<S> n(c);
     check(c, n, run(c, n));
   }
-  const Case c{dtype + ", large dw", {17, 3}, 1290, 1410};
+  Case c{dtype + ", large dw", {17, 3}, 1290, 1410};
+  c.tf32 = tf32;
   const Numbers<S> n(c);
   check(c, n, run(c, n));
   std::printf("%s: 3 large cases\n", dtype.c_str());
@@ -139,28 +233,36 @@ void check_large_sm90(const std::string& dtype) {
 }  // namespace checks
 
 int main(int count, char** names) {
-  const auto wants = [&](const std::string& name) {
-    bool named = count == 1;
-    for (int i = 1; i < count; ++i) named |= name == names[i];
-    return named;
+  const bool sizes = count > 1 && std::string(names[1]) == "--sizes";
+  const std::vector<std::string> named(names + (sizes ? 2 : 1), names + count);
+  const auto wants = [&](const std::string& name, bool unasked) {
+    return named.empty() ? unasked : std::find(named.begin(), named.end(), name) != named.end();
   };
-  const auto both = [&](const std::string& dtype, auto item) {
+  const std::vector<checks::Case> given =
+      sizes ? checks::cases_of(&std::cin) : std::vector<checks::Case>{};
+  const auto all_of = [&](const std::string& dtype, auto item, bool tf32 = false) {
     using S = decltype(item);
-    if (wants(dtype)) checks::check_dtype<S>(dtype);
-    if (wants(dtype + "-large")) checks::check_large<S>(dtype);
+    if (sizes) {
+      if (wants(dtype, true)) checks::check_sizes<S>(dtype, tf32, given);
+      return;
+    }
+    if (wants(dtype, true)) checks::check_dtype<S>(dtype, tf32);
+    if (wants(dtype + "-large", true)) checks::check_large<S>(dtype, tf32);
+    if (wants(dtype + "-small", false)) checks::check_small<S>(dtype, tf32);
 #if !defined(__CUDACC__)
     if constexpr (sizeof(S) == 2) {
       checks::be_sm90(5);
-      if (wants(dtype + "-sm90")) checks::check_dtype<S>(dtype + "-sm90");
-      if (wants(dtype + "-sm90-large")) checks::check_large_sm90<S>(dtype + "-sm90");
+      if (wants(dtype + "-sm90", true)) checks::check_dtype<S>(dtype + "-sm90", false);
+      if (wants(dtype + "-sm90-large", true)) checks::check_large_sm90<S>(dtype + "-sm90");
       checks::be_sm90(0);
     }
 #endif
   };
-  both("float32", float{});
-  both("float64", double{});
-  both("bfloat16", shared_dense::BFloat16{});
-  both("float16", shared_dense::Half{});
+  all_of("float32", float{});
+  all_of("tf32", float{}, true);
+  all_of("float64", double{});
+  all_of("bfloat16", shared_dense::BFloat16{});
+  all_of("float16", shared_dense::Half{});
   std::printf(checks::failed() ? "FAILED\n" : "all checks passed\n");
   return checks::failed() ? 1 : 0;
 }

@@ -128,6 +128,8 @@ void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, 
   });
 }
 
+#include "host_tf32.inc"
+
 template <class P>
 void store_whole(void* to, const P& pack) {
   check_aligned(to, std::min<std::size_t>(16, sizeof pack));
@@ -157,11 +159,6 @@ const char* launch(void (*kernel)(Argument), Index blocks, int threads, std::siz
     device.first_block = static_cast<unsigned>(block);
     device.run_cluster(shared_bytes, cluster);
   }
-  return nullptr;
-}
-
-inline const char* upload(void* to, const void* from, std::size_t bytes, CUstream_st*) {
-  std::memcpy(to, from, bytes);
   return nullptr;
 }
 

@@ -32,6 +32,10 @@ constexpr double kRoundoff<shared_dense::BFloat16> = 0x1p-8;
 template <>
 constexpr double kRoundoff<shared_dense::Half> = 0x1p-11;
 
+// Of a factor in TensorFloat-32: 10 bits of fraction and the leading one, a tie
+// away from zero.
+constexpr double kTf32Roundoff = 0x1p-11;
+
 // The smallest normal number.
 template <class S>
 constexpr double kLeast = 0x1p-126;
@@ -61,21 +65,27 @@ double gamma(Index n) {
   return n * u / (1 - n * u);
 }
 
+// Both factors of a product rounded with unit roundoff u: 2 u + u^2 of it.
+inline double of_factors(double roundoff) { return roundoff * (2 + roundoff); }
+
 inline double kernel_at(const Matrix& w, bool transposed, Index k, Index u) {
   return transposed ? w(u, k) : w(k, u);
 }
 
-// z and its bound before it is stored; bias: empty, or one item a unit.
+// z and its bound before it is stored; bias: empty, or one item a unit. The
+// factors of its products are rounded with unit roundoff `factor`.
 template <class S>
 Exact exact_z(const Matrix& x, Index row, const Matrix& w, bool transposed,
-              const std::vector<double>& bias, Index u) {
-  double z = bias.empty() ? 0 : bias[u], size = std::fabs(z);
+              const std::vector<double>& bias, Index u, double factor) {
+  double z = bias.empty() ? 0 : bias[u], size = 0;
+  const double own = std::fabs(z);
   for (Index k = 0; k < x.columns; ++k) {
     const double product = x(row, k) * kernel_at(w, transposed, k, u);
     z += product;
     size += std::fabs(product);
   }
-  return {z, gamma<S>(x.columns + 2) * size};
+  const double rounded = of_factors(factor) * size;
+  return {z, gamma<S>(x.columns + 2) * (own + size + rounded) + rounded};
 }
 
 template <class S>
@@ -111,8 +121,10 @@ Exact exact_dz(Activation activation, double dy, double saved) {
   return stored<S>({dy * slope(activation, saved), std::fabs(dy) * own});
 }
 
-// A sum of products with an inexact factor each.
+// A sum of products with an inexact factor each; both are rounded with unit
+// roundoff `factor` before they are multiplied.
 struct Sum {
+  double factor = 0;
   double value = 0, size = 0, error = 0;
   Index count = 0;
   void add(double a, const Exact& b) {
@@ -123,7 +135,8 @@ struct Sum {
   }
   template <class S>
   Exact exact() const {
-    return stored<S>({value, gamma<S>(count + 2) * (size + error) + error});
+    const double off = error + of_factors(factor) * (size + error);
+    return stored<S>({value, gamma<S>(count + 2) * (size + off) + off});
   }
 };
 
