@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ import tensorflow as tf
 from exact import assert_equal, set_whole_weights, whole
 from graphs import operations_of
 from oracle import Oracle
+from tensorflow.python.ops import parallel_for
 from tensorflow.python.ops.parallel_for import pfor
 from test_gradients import ACTIVATIONS, ZERO, check, draw, flat, tensors
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense import compat, loader
 from shared_dense.gradients import NEED_PRE_ACTIVATION
 
 FORWARD, BACKWARD = "SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"
@@ -257,6 +260,20 @@ def layers():
             lambda xs: up(dense(xs)),
         ),
     }
+
+
+def test_a_tensorflow_that_has_moved_its_registry(monkeypatch):
+    """Nothing is registered, and nothing raised: with the registry it would be once too often."""
+    monkeypatch.setitem(sys.modules, pfor.__name__, None)
+    monkeypatch.delattr(parallel_for, "pfor")
+    spec = importlib.util.spec_from_file_location("compat_without_pfor", compat.__file__)
+    alone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alone)
+
+    alone.register_vectorized(FORWARD, None)
+
+    with pytest.raises(AssertionError, match="Re-registering"):
+        compat.register_vectorized(FORWARD, None)
 
 
 @pytest.mark.parametrize("kind", ["shared", "branches", "tied"])
