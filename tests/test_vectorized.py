@@ -197,6 +197,25 @@ def test_the_gradient_op_takes_any_of_its_operands_stacked(at_once, case):
         check([g[i] for g in found], flat(gradients))
 
 
+def test_inputs_of_no_width(at_once, rng):
+    """Whose rows cannot be counted by dividing by it."""
+    bias = draw(rng, 5)
+
+    def function(operands):
+        with tf.GradientTape() as tape:
+            tape.watch(operands)
+            x, kernel = operands
+            (y,) = sd.shared_matmul([x], kernel, bias)
+        return y, *tape.gradient(y, operands)
+
+    x, kernel = tf.zeros([TIMES, 4, 0]), tf.zeros([TIMES, 0, 5])
+    y, dx, dkernel = at_once(lambda *o: tf.vectorized_map(function, o), x, kernel)
+
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, (TIMES, 4, 5)))
+    assert dx.shape == x.shape
+    assert dkernel.shape == kernel.shape
+
+
 def test_stacked_inputs_are_one_call_with_more_rows(at_once, rng):
     """And their gradients another."""
     xs, kernel = [draw(rng, TIMES, 2, 7), draw(rng, TIMES, 7)], draw(rng, 7, 5)
