@@ -197,7 +197,8 @@ def test_the_gradient_op_takes_any_of_its_operands_stacked(at_once, case):
         check([g[i] for g in found], flat(gradients))
 
 
-def test_inputs_of_no_width(at_once, rng):
+@pytest.mark.parametrize("rows", [(2, 3), (2, 0)])
+def test_inputs_of_no_width(at_once, rng, rows):
     """Whose rows cannot be counted by dividing by it."""
     bias = draw(rng, 5)
 
@@ -208,10 +209,10 @@ def test_inputs_of_no_width(at_once, rng):
             (y,) = sd.shared_matmul([x], kernel, bias)
         return y, *tape.gradient(y, operands)
 
-    x, kernel = tf.zeros([TIMES, 4, 0]), tf.zeros([TIMES, 0, 5])
+    x, kernel = tf.zeros([TIMES, *rows, 0]), tf.zeros([TIMES, 0, 5])
     y, dx, dkernel = at_once(lambda *o: tf.vectorized_map(function, o), x, kernel)
 
-    np.testing.assert_array_equal(y, np.broadcast_to(bias, (TIMES, 4, 5)))
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, (TIMES, *rows, 5)))
     assert dx.shape == x.shape
     assert dkernel.shape == kernel.shape
 

@@ -41,7 +41,7 @@ def _rows(value: Stacked) -> tf.Tensor:
     """[..., width] as [rows, width], or with the axis of iterations in front of both."""
     first = int(value.stacked)
     shape = tf.shape(value.tensor)
-    rows = tf.reduce_prod(shape[first:-1], keepdims=True)  # not -1: the width may be 0
+    rows = tf.reduce_prod(shape[first:-1], keepdims=True)  # not -1: rows and width may be 0
     return tf.reshape(value.tensor, tf.concat([shape[:first], rows, shape[-1:]], 0))
 
 
