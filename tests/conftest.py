@@ -64,7 +64,6 @@ def warnings_of_loops():
 @pytest.fixture
 def at_once(warnings_of_loops):
     """Runs a function, and fails the test where a part of it runs in a loop."""
-
     import tensorflow as tf
     from graphs import operations_of
 

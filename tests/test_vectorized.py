@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ import tensorflow as tf
 from exact import assert_equal, set_whole_weights, whole
 from graphs import operations_of
 from oracle import Oracle
+from tensorflow.python.ops import parallel_for
 from tensorflow.python.ops.parallel_for import pfor
 from test_gradients import ACTIVATIONS, ZERO, check, draw, flat, tensors
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense import compat, loader
 from shared_dense.gradients import NEED_PRE_ACTIVATION
 
 FORWARD, BACKWARD = "SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"
@@ -194,6 +197,26 @@ def test_the_gradient_op_takes_any_of_its_operands_stacked(at_once, case):
         check([g[i] for g in found], flat(gradients))
 
 
+@pytest.mark.parametrize("rows", [(2, 3), (2, 0)])
+def test_inputs_of_no_width(at_once, rng, rows):
+    """Whose rows cannot be counted by dividing by it."""
+    bias = draw(rng, 5)
+
+    def function(operands):
+        with tf.GradientTape() as tape:
+            tape.watch(operands)
+            x, kernel = operands
+            (y,) = sd.shared_matmul([x], kernel, bias)
+        return y, *tape.gradient(y, operands)
+
+    x, kernel = tf.zeros([TIMES, *rows, 0]), tf.zeros([TIMES, 0, 5])
+    y, dx, dkernel = at_once(lambda *o: tf.vectorized_map(function, o), x, kernel)
+
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, (TIMES, *rows, 5)))
+    assert dx.shape == x.shape
+    assert dkernel.shape == kernel.shape
+
+
 def test_stacked_inputs_are_one_call_with_more_rows(at_once, rng):
     """And their gradients another."""
     xs, kernel = [draw(rng, TIMES, 2, 7), draw(rng, TIMES, 7)], draw(rng, 7, 5)
@@ -257,6 +280,20 @@ def layers():
             lambda xs: up(dense(xs)),
         ),
     }
+
+
+def test_a_tensorflow_that_has_moved_its_registry(monkeypatch):
+    """Nothing is registered, and nothing raised: with the registry it would be once too often."""
+    monkeypatch.setitem(sys.modules, pfor.__name__, None)
+    monkeypatch.delattr(parallel_for, "pfor")
+    spec = importlib.util.spec_from_file_location("compat_without_pfor", compat.__file__)
+    alone = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(alone)
+
+    alone.register_vectorized(FORWARD, None)
+
+    with pytest.raises(AssertionError, match="Re-registering"):
+        compat.register_vectorized(FORWARD, None)
 
 
 @pytest.mark.parametrize("kind", ["shared", "branches", "tied"])

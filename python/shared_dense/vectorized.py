@@ -27,18 +27,21 @@ _SLOPES = {
 }
 
 
-def _slope_at(z: tf.Tensor, name: str) -> tf.Tensor:
+def _slope(name: str, at: tf.Tensor) -> tf.Tensor:
+    """f'(z), from y or (silu, gelu, gelu_tanh) from z."""
+    if name in _SLOPES:
+        return _SLOPES[name](at)
     with tf.GradientTape() as tape:
-        tape.watch(z)
-        y = composition.ACTIVATIONS[name](z)
-    return tape.gradient(y, z)
+        tape.watch(at)
+        y = composition.ACTIVATIONS[name](at)
+    return tape.gradient(y, at)
 
 
 def _rows(value: Stacked) -> tf.Tensor:
     """[..., width] as [rows, width], or with the axis of iterations in front of both."""
     first = int(value.stacked)
     shape = tf.shape(value.tensor)
-    rows = tf.reduce_prod(shape[first:-1], keepdims=True)  # not -1: the width may be 0
+    rows = tf.reduce_prod(shape[first:-1], keepdims=True)  # not -1: rows and width may be 0
     return tf.reshape(value.tensor, tf.concat([shape[:first], rows, shape[-1:]], 0))
 
 
@@ -80,19 +83,16 @@ def _products(
             for i, x in enumerate(xs)
         ]
     else:
-        found = (
-            loader.load()
-            .ops.shared_dense_shared_mat_mul(
-                inputs=[x.tensor for x in xs],
-                kernel=kernel.tensor,
-                biases=[bias.tensor for bias in biases] if fused else [],
-                activations=["linear"],
-                transpose_kernel=transpose_kernel,
-                bias_of=bias_of if fused else [],
-                trains_kernel=trains_kernel,
-            )
-            .outputs
-        )
+        ops = loader.load().ops
+        found = ops.shared_dense_shared_mat_mul(
+            inputs=[x.tensor for x in xs],
+            kernel=kernel.tensor,
+            biases=[bias.tensor for bias in biases] if fused else [],
+            activations=["linear"],
+            transpose_kernel=transpose_kernel,
+            bias_of=bias_of if fused else [],
+            trains_kernel=trains_kernel,
+        ).outputs
         zs = [Stacked(z, x.stacked) for z, x in zip(found, xs, strict=True)]
         if fused:
             return zs
@@ -185,12 +185,9 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
         if name == "linear":
             dzs.append(dy)
         else:
-            at, slope = (
-                (pre_activations[i], lambda z, name=name: _slope_at(z, name))
-                if i in pre_activations
-                else (saved[i], _SLOPES[name])
-            )
-            dzs.append(Stacked(dy.tensor * slope(at.tensor), dy.stacked or at.stacked))
+            at = pre_activations[i] if i in pre_activations else saved[i]
+            dz = dy.tensor * _slope(name, at.tensor)
+            dzs.append(Stacked(dz, dy.stacked or at.stacked))
 
     needed = [i for i, flag in enumerate(op.get_attr("needs_input_grad")) if flag]
     result = _products(
