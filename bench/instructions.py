@@ -1,6 +1,6 @@
 """Counts the core's instructions: `make callgrind`, or `python -m bench.instructions [--update]`.
 
-Times depend on the machine and on who else uses it; what callgrind counts does not. So a change
+Times depend on who else uses the machine; what callgrind counts does not. So a change
 that makes a product slower by a few per cent shows here, and in a test. The counts that are right
 are kept in instructions.json and change on purpose only, by `make callgrind UPDATE=1`.
 
