@@ -1,13 +1,13 @@
 """Counts the core's instructions: `make callgrind`, or `python -m bench.instructions [--update]`.
 
-Times depend on who else uses the machine; what callgrind counts does not. So a change
-that makes a product slower by a few per cent shows here, and in a test. The counts that are right
-are kept in instructions.json and change on purpose only, by `make callgrind UPDATE=1`.
+Times depend on who else uses the machine; what callgrind counts does not. So a change that makes a
+product slower by a few per cent shows here, and in a test. The counts that are right are kept in
+instructions.json and change on purpose only, by `make callgrind UPDATE=1`.
 
 Counts of one build are the same on every run, while compilers differ by far more than what is
-looked for (Clang 14 makes 0.72 to 1.18 times GCC 12's). So counts are compared where all
-CONDITIONS are those of the file, and only shown elsewhere. TOLERANCE leaves room for the parts of
-the C library and of the C++ headers that are counted with the core.
+looked for (Clang 14 makes 0.72 to 1.18 times GCC 12's). So counts are compared where the conditions
+are those of the file, and only shown elsewhere. TOLERANCE leaves room for the parts of the C
+library and of the C++ headers that are counted with the core.
 """
 
 from __future__ import annotations
