@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test sanitize cuda lint format docs bench bench-cuda clean
+.PHONY: help setup build demo test sanitize callgrind cuda wheel lint format docs bench bench-cuda clean
 
 help: ## Shows the targets.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -32,6 +32,13 @@ sanitize: setup ## Runs the core's tests under address, undefined and thread san
 
 cuda: setup ## Builds with the GPU kernels (needs an nvcc, or installs pip's) and runs their tests.
 	@bash tools/cuda.sh $(VENV)
+
+callgrind: setup ## Counts the core's instructions against bench/instructions.json (UPDATE=1 writes it).
+	@$(PYTHON) -m bench.instructions $(if $(UPDATE),--update)
+
+wheel: setup ## Builds an sdist and, from it, a manylinux wheel in dist/, and tests both.
+	@$(PYTHON) tools/wheel.py dist
+	@SHARED_DENSE_DIST=dist $(PYTHON) -m pytest tests/test_wheel.py
 
 lint: setup ## Checks format and style; changes nothing.
 	@$(PYTHON) -m ruff check .
