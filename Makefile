@@ -4,10 +4,10 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test sanitize lint format docs bench clean
+.PHONY: help setup build demo test sanitize lint format docs bench bench-full clean
 
 help: ## Shows the targets.
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: $(VENV)/.installed ## Makes the virtual environment and installs the pinned tools.
 
@@ -43,8 +43,11 @@ format: setup ## Formats the sources.
 docs: build ## Writes docs/api.md from the docstrings.
 	@$(PYTHON) tools/api_docs.py
 
-bench: build ## Times the op against plain reuse, concat and XLA; writes out/bench.json.
+bench: build ## Times the op against plain reuse, Keras, concat, stack and XLA; writes out/bench.json (4 minutes).
 	@$(PYTHON) -m bench
+
+bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (an hour).
+	@$(PYTHON) -m bench --full --out out/bench-full.json
 
 clean: ## Removes everything that was built.
 	rm -rf $(VENV) build dist out python/*.egg-info python/shared_dense/_build_info.json
