@@ -312,11 +312,19 @@ def doubtful_rows(rows: Sequence[dict]) -> list[str]:
     """Figures under the least time: the loop's body was not run, or the limit was disturbed.
 
     Under the time with every tensor in the fastest level, that is: tensors a little larger than a
-    level may rightly beat the limit of the next.
+    level may rightly beat the limit of the next. Of half types only the op is judged: the others
+    may have instructions of those types, and the limit is that of float32.
     """
     return [
-        f"{row['shape']} {row['pass']} {name}"
+        " ".join(
+            [
+                *(row["shape"], row["pass"], row["dtype"], f"{row['threads']}t"),
+                *(["cold"] if row["kernels"] > 1 else []),
+                name,
+            ]
+        )
         for row in rows
         for name, us in row["us"].items()
         if 1.1 * us["median"] < row["floor_us"]
+        and (name == "op" or row["dtype"] in ("float32", "float64"))
     ]

@@ -240,7 +240,9 @@ def test_what_is_faster_than_possible_is_doubtful(sample):
     for each, factor in ((row, 1.05), (other, 1.15)):
         each["floor_us"] = factor * each["us"]["plain"]["median"]
         each["us"] = {"plain": each["us"]["plain"]}
-    assert report.doubtful_rows([row, other]) == [f"{other['shape']} forward plain"]
+    assert report.doubtful_rows([row, other]) == [f"{other['shape']} forward float32 2t plain"]
+    other["dtype"] = "bfloat16"
+    assert report.doubtful_rows([row, other]) == []
 
 
 def test_means_are_of_groups_and_of_all(sample):
