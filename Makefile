@@ -46,7 +46,7 @@ docs: build ## Writes docs/api.md from the docstrings.
 bench: build ## Times the op against plain reuse, Keras, concat, stack and XLA; writes out/bench.json (4 minutes).
 	@$(PYTHON) -m bench
 
-bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (an hour).
+bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (more than an hour).
 	@$(PYTHON) -m bench --full --out out/bench-full.json
 
 clean: ## Removes everything that was built.

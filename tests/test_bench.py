@@ -190,6 +190,20 @@ def test_rounds_take_off_what_surrounds_and_turn_about():
     assert first == ["a", "b", "b", "a", "a", "b"]
 
 
+def test_the_hopeless_are_left_out_but_never_the_first():
+    runs = {
+        name: lambda count, each=each: count * each
+        for name, each in (("op", 9.0), ("plain", 0.1), ("xla", 1.1), ("stack", 0.9))
+    }
+    found = interleaved.measure(runs, 2, 0.1, {})
+    assert list(found) == ["op", "plain", "stack"]
+    quick = {
+        name: lambda count, each=each: count * each
+        for name, each in (("op", 0.001), ("plain", 0.4))
+    }
+    assert list(interleaved.measure(quick, 2, 0.1, {})) == ["op", "plain"]
+
+
 def test_ratios_are_of_rounds():
     seconds = {"op": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 2.0]}
     assert medians.ratios(seconds, "plain") == {"median": 1.0, "q1": 0.75, "q3": 1.5}
