@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test sanitize callgrind cuda wheel lint format docs bench bench-cuda clean
+.PHONY: help setup build demo test sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
 
 help: ## Shows the targets.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -53,8 +53,11 @@ format: setup ## Formats the sources.
 docs: build ## Writes docs/api.md from the docstrings.
 	@$(PYTHON) tools/api_docs.py
 
-bench: build ## Times the op against plain reuse, concat and XLA; writes out/bench.json.
+bench: build ## Times the op against plain reuse, Keras, concat, stack and XLA; writes out/bench.json (4 minutes).
 	@$(PYTHON) -m bench
+
+bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (more than an hour).
+	@$(PYTHON) -m bench --full --out out/bench-full.json
 
 bench-cuda: ## Checks and times the GPU kernels beside cuBLASLt; needs a GPU and an nvcc, no TensorFlow.
 	@$(or $(wildcard $(PYTHON)),python3) -m bench.cuda

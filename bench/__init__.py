@@ -22,7 +22,8 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
                    capacity in bytes (null: DRAM), read, write, copy in bytes/s}]}]}
     skipped        {part or peer: why there is nothing of it}
     results        in the graph, a row each of {workload, setting, times, error, bound}, with pass
-    geometric_means a row each of {setting, pass, group ("all" or one), ratio {contestant: number}}
+    geometric_means of the ratios in results, a row each of {dtype, threads, jit, cold, pass},
+                   with group (one, or all) and ratio {contestant: number}
     eager          calls from Python, a row each of {workload, setting, times, error}, with pass
     grid           inputs x rows, a row each of {workload, setting, times, error, bound}, with pass;
                    only op and plain reuse

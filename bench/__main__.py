@@ -12,7 +12,7 @@ from bench import compare, machine, report, run, shapes
 from bench.limits import ITEM_BYTES
 from bench.shapes import OWN, WORKLOADS, Shape, Workload
 
-ROUNDS, BUDGET = 9, 0.015  # seconds per contestant and round
+ROUNDS, BUDGET = 7, 0.015  # seconds per contestant and round
 FULL_ROUNDS, FULL_BUDGET = 15, 0.05
 QUICK_ROUNDS, QUICK_BUDGET = 3, 0.005
 FULL_DTYPES = ("float32", "bfloat16")

@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Callable, Mapping
 
 MOST_CALLS = 100_000
+# One whose call takes so many seconds, and so many times the quickest one's, is left out: XLA
+# multiplies bfloat16 without vectors on some processors, and would take hours.
+LONGEST, HOPELESS = 0.5, 10
 
 Run = Callable[[int], float]  # seconds of so many calls
 
@@ -26,9 +29,13 @@ def measure(
     In every round another one is first. Where a contestant has an `empty` run, calls that do
     nothing but what surrounds its own, that is timed as often, and its median taken off: it costs
     much the same every time, and one that was held up would leave less than nothing.
+
+    The first is always timed; of the others, those that are LONGEST and HOPELESS are left out.
     """
-    names = list(runs)
-    counts = {name: calls_in(run, budget) for name, run in runs.items()}
+    once = {name: run(1) for name, run in runs.items()}
+    longest = max(LONGEST, HOPELESS * min(once.values()))
+    names = [name for k, name in enumerate(runs) if k == 0 or once[name] <= longest]
+    counts = {name: calls_in(runs[name], budget) for name in names}
     whole: dict[str, list[float]] = {name: [] for name in names}
     without: dict[str, list[float]] = {name: [] for name in names}
     for r in range(rounds):

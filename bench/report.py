@@ -167,7 +167,7 @@ def _table(rows: Sequence[dict], timed: str = "op") -> list[str]:
     return lines
 
 
-def _title(each: dict, rows: Sequence[dict]) -> str:
+def _title(each: dict) -> str:
     plural = "thread" if each["threads"] == 1 else "threads"
     title = f"{PASSES[each['pass']]}, {each['dtype']}, {each['threads']} {plural}"
     if each["jit"]:
@@ -181,7 +181,9 @@ def _sections(found: dict) -> list[str]:
     lines = []
     for section, prefix in (("results", ""), ("eager", "Called from Python: "), ("grid", "Map: ")):
         for each, rows in _tables(found[section]):
-            lines += ["", prefix + _title(each, rows), *_table(rows)]
+            lines += ["", prefix + _title(each), *_table(rows)]
+            if section == "eager":
+                lines.append("Keras (Dense) and layer (SharedDense) are layers: compare these two")
     for each, rows in _tables(found["kernel_only"]):
         plural = "thread" if each["threads"] == 1 else "threads"
         lines += [
@@ -211,7 +213,7 @@ def _peers(found: dict) -> list[str]:
             width = max(14, *(len(row["shape"]) for row in rows))
             lines += [
                 "",
-                f"{name} {version}: {_title(each, rows)}; called from Python, plain reuse",
+                f"{name} {version}: {_title(each)}; called from Python, plain reuse",
                 f"{'shape':<{width}}{name + ' us':>11}{'+-':>5}{'error':>9}"
                 f"{'/op graph':>11}{'/op eager':>11}  use",
             ]
@@ -338,11 +340,19 @@ def doubtful_rows(rows: Sequence[dict]) -> list[str]:
     """Figures under the least time: the loop's body was not run, or the limit was disturbed.
 
     Under the time with every tensor in the fastest level, that is: tensors a little larger than a
-    level may rightly beat the limit of the next.
+    level may rightly beat the limit of the next. Of half types only the op is judged: the others
+    may have instructions of those types, and the limit is that of float32.
     """
     return [
-        f"{row['shape']} {row['pass']} {name}"
+        " ".join(
+            [
+                *(row["shape"], row["pass"], row["dtype"], f"{row['threads']}t"),
+                *(["cold"] if row["kernels"] > 1 else []),
+                name,
+            ]
+        )
         for row in rows
         for name, us in row["us"].items()
         if 1.1 * us["median"] < row["floor_us"]
+        and (name == "op" or row["dtype"] in ("float32", "float64"))
     ]

@@ -70,7 +70,8 @@ def jobs(plan: Plan, threads: int) -> list[Job]:
     for dtype, jit, name in itertools.product(plan.dtypes, plan.jits, PASSES):
         for workload in plan.workloads:
             skinny = workload.group == MAIN_GROUP
-            if name not in plan.parts or not (main or skinny or plan.full):
+            few = skinny and name == PASSES[0]  # of which other numbers of threads are told
+            if name not in plan.parts or not (main or few or plan.full):
                 continue
             job = Job("results", workload.shape.name, name != PASSES[0], dtype, jit, False)
             wanted.append(job)

@@ -39,7 +39,9 @@ class Workload(NamedTuple):
             "use": self.use,
             "shape": self.shape.name,
             "inputs": len(self.shape.rows),
-            **self.shape._asdict(),
+            "rows": list(self.shape.rows),
+            "in_features": self.shape.in_features,
+            "units": self.shape.units,
         }
 
 

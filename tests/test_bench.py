@@ -1,8 +1,6 @@
 """The benchmark measures what it says: right results, the fused baseline, a body that runs."""
 
-import json
 import re
-import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
@@ -17,49 +15,55 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench import __main__ as command  # noqa: E402
-from bench import contestants, machine, medians, report, run, timing  # noqa: E402
+from bench import contestants, eager, interleaved, medians, shapes, timing  # noqa: E402
 from bench.exact import product  # noqa: E402
-from bench.limits import Level, Machine  # noqa: E402
-from bench.shapes import SHAPES, Shape, parse  # noqa: E402
+from bench.shapes import GROUPS, WORKLOADS, Shape, parse  # noqa: E402
 
 TINY = Shape((3, 1, 5), 33, 7)
-NAMES = ["op", "plain", "concat", "xla"]
+EQUAL = Shape((2, 2, 2), 300, 17)
+SHAPES = [workload.shape for workload in WORKLOADS]
+NAMES = ["op", "plain", "keras", "concat", "stack", "xla"]
 
 
-def bench(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "jit"), [(n, False) for n in NAMES] + [(n, True) for n in NAMES[:3]]
-)
-@pytest.mark.parametrize("shape", [TINY, Shape((2, 3), 300, 17)], ids=lambda shape: shape.name)
-def test_contestants_agree_with_float64(name, jit, shape):
-    operands = contestants.make_operands(shape)
-    results = contestants.contestants(backward=True, jit=jit)[name](operands)
-    n = len(shape.rows)
+def check(results, operands, backward, name):
+    """Outputs, and gradients where there are any, against the oracle's bounds."""
     oracle = Oracle(
         [x.numpy() for x in operands.xs],
         operands.kernel.numpy(),
         [operands.bias.numpy()],
         ["relu"],
     )
-    expected = oracle.backward([dy.numpy() for dy in operands.dys])
-    exact = [*oracle.forward(), *expected["dx"], expected["dkernel"], *expected["dbias"]]
-    assert len(results) == len(exact) == 2 * n + 2
+    exact = oracle.forward()
+    if backward:
+        expected = oracle.backward([dy.numpy() for dy in operands.dys])
+        exact = [*exact, *expected["dx"], expected["dkernel"], *expected["dbias"]]
+    assert len(results) == len(exact)
     for i, (got, want) in enumerate(zip(results, exact, strict=True)):
         want.check(got, f"{name} result {i}")
 
-    forward = contestants.contestants(backward=False, jit=jit)[name](operands)
-    assert len(forward) == n
-    for got, want in zip(forward, oracle.forward(), strict=True):
-        want.check(got, name)
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("way", ["graph", "jit", "eager"])
+@pytest.mark.parametrize("shape", [TINY, EQUAL], ids=lambda shape: shape.name)
+def test_contestants_agree_with_float64(way, shape, backward):
+    operands = contestants.make_operands(shape)
+    if way == "eager":
+        layers = eager.layers(operands, backward)
+        assert set(layers) == {*NAMES, "layer"}
+    else:
+        layers = contestants.contestants(backward, jit=way == "jit")
+        assert list(layers) == (NAMES if way == "graph" else NAMES[:-1])
+    left_out = contestants.skipped(shape)
+    assert set(left_out) == ({"stack"} if shape == TINY else set())
+    for name, layer in layers.items():
+        if name not in left_out:
+            run = layer if way == "eager" else tf.function(layer, autograph=False)
+            check(run(operands), operands, backward, name)
+
+
+def test_stack_cannot_have_unequal_rows():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Shapes of all inputs must match"):
+        contestants.stack(contestants.make_operands(TINY))
 
 
 def test_error_sees_a_wrong_result():
@@ -70,13 +74,13 @@ def test_error_sees_a_wrong_result():
         *rest, db = right(operands)
         return [*rest, db * 1.01]
 
-    assert contestants.error(right, operands, backward=True) < 1e-5
-    assert contestants.error(wrong, operands, backward=True) > 1e-3
+    assert contestants.error(right(operands), operands, backward=True) < 1e-5
+    assert contestants.error(wrong(operands), operands, backward=True) > 1e-3
 
 
-def executed(layer, turns):
+def executed(layer, turns, shape=TINY, kernels=0):
     """How often each kind of op ran in the loop that is timed, by TensorFlow's own trace."""
-    operands = contestants.make_operands(TINY)
+    operands = contestants.make_operands(shape)
     metadata = tf.compat.v1.RunMetadata()
     options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
     settings = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
@@ -88,7 +92,8 @@ def executed(layer, turns):
             lambda x: tf.compat.v1.placeholder_with_default(x.numpy(), x.shape), operands
         )
         count = tf.compat.v1.placeholder_with_default(turns, [])
-        loop = timing.repeat(layer, 0)(count, fed)
+        first = tf.compat.v1.placeholder_with_default(0, [])
+        loop = timing.repeat(layer, 0)(first, count, fed, [fed.kernel + 0.0] * kernels)
         with tf.compat.v1.Session(config=settings) as session:
             assert session.run(loop, options=options, run_metadata=metadata) == turns
     labels = [
@@ -104,13 +109,15 @@ def executed(layer, turns):
     [
         ("op", {"SharedMatMul": 1}),
         ("plain", {"FusedMatMul": 3}),
+        ("keras", {"FusedMatMul": 3}),
         ("concat", {"ConcatV2": 1, "FusedMatMul": 1, "SplitV": 1}),
         ("xla", {"PartitionedCall": 1}),
     ],
 )
-def test_every_turn_runs_and_is_fused(name, in_a_turn):
+@pytest.mark.parametrize("kernels", [0, 3])
+def test_every_turn_runs_and_is_fused(name, in_a_turn, kernels):
     """Nothing is removed or taken out of the loop, and no baseline does without its fusion."""
-    ran = executed(contestants.contestants(backward=False)[name], turns=4)
+    ran = executed(contestants.contestants(backward=False)[name], turns=4, kernels=kernels)
     assert {op: ran[op] for op in in_a_turn} == {op: 4 * n for op, n in in_a_turn.items()}
     assert not {"MatMul", "BiasAdd", "Relu"} & ran.keys(), ran
 
@@ -121,6 +128,7 @@ def test_every_turn_runs_and_is_fused(name, in_a_turn):
         ("op", {"SharedMatMul": 1, "SharedMatMulGrad": 1}),
         # Two gradients per product; plain reuse then adds up three of kernel and three of bias.
         ("plain", {"FusedMatMul": 3, "MatMul": 6, "ReluGrad": 3, "BiasAddGrad": 3, "AddN": 2}),
+        ("keras", {"FusedMatMul": 3, "MatMul": 6, "ReluGrad": 3, "AddN": 2}),
         ("concat", {"ConcatV2": 2, "FusedMatMul": 1, "MatMul": 2, "ReluGrad": 1, "SplitV": 1}),
         ("xla", {"PartitionedCall": 1}),
     ],
@@ -131,12 +139,79 @@ def test_every_turn_runs_backward(name, in_a_turn):
     assert not {"BiasAdd", "Relu"} & ran.keys(), ran
 
 
+def test_stack_is_one_product():
+    ran = executed(contestants.contestants(backward=False)["stack"], turns=4, shape=EQUAL)
+    assert ran["Pack"] == ran["Unpack"] == ran["BatchMatMulV2"] == 4, ran
+
+
+def test_cold_weights_come_in_turn_and_round_again():
+    """Calls go on with the kernel where the last one stopped: 1, then 10, 100, 1, 10."""
+    operands = contestants.make_operands(Shape((2,), 3, 4))
+    seen = tf.Variable(0.0)
+
+    def layer(own):
+        seen.assign_add(own.kernel[2, 3])
+        return [own.kernel]
+
+    loop = timing.Loop(layer, operands, [tf.fill([3, 4], 10.0**k) for k in range(3)], results=1)
+    loop.seconds(4)
+    assert seen.numpy() == 122
+
+
+def test_cold_weights_are_more_than_twice_the_cache_and_distinct():
+    kernel = tf.random.normal([16, 8])
+    made = timing.copies(kernel, last_cache=1 << 10)
+    assert len(made) * 16 * 8 * 4 > 2 << 10 >= (len(made) - 1) * 16 * 8 * 4
+    assert len({address(k) for k in (kernel, *made)}) == len(made) + 1
+    assert all(np.array_equal(k, kernel) for k in made)
+
+
+def address(tensor):
+    return np.asarray(memoryview(tensor)).ctypes.data
+
+
+def test_cold_weights_are_not_copied():
+    made = timing.copies(tf.random.normal([64, 64]), last_cache=1 << 15)
+    read = tf.function(lambda kernels, k: timing.shelf(kernels).read(k), autograph=False)
+    for k, kernel in enumerate(made):
+        assert address(read(made, tf.constant(k))) == address(kernel)
+
+
+def test_rounds_take_off_what_surrounds_and_turn_about():
+    calls = []
+
+    def run(name, each, fixed=0.0):
+        return lambda count: calls.append(name) or fixed + count * each
+
+    runs = {"a": run("a", 0.5), "b": run("b", 0.25)}
+    found = interleaved.measure(runs, 3, 2.0, {"b": run("nothing", 0.125)})
+    assert found == {"a": [0.5] * 3, "b": [0.125] * 3}
+    first = [name for name in calls[-9:] if name != "nothing"]
+    assert first == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_the_hopeless_are_left_out_but_never_the_first():
+    runs = {
+        name: lambda count, each=each: count * each
+        for name, each in (("op", 9.0), ("plain", 0.1), ("xla", 1.1), ("stack", 0.9))
+    }
+    found = interleaved.measure(runs, 2, 0.1, {})
+    assert list(found) == ["op", "plain", "stack"]
+    quick = {
+        name: lambda count, each=each: count * each
+        for name, each in (("op", 0.001), ("plain", 0.4))
+    }
+    assert list(interleaved.measure(quick, 2, 0.1, {})) == ["op", "plain"]
+
+
 def test_ratios_are_of_rounds():
     seconds = {"op": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 2.0]}
     assert medians.ratios(seconds, "plain") == {"median": 1.0, "q1": 0.75, "q3": 1.5}
     assert medians.ratios(seconds, "op", of="plain")["median"] == 1.0
     assert medians.ratios(seconds, "op", of="plain")["q3"] == 1.5
-    assert medians.microseconds(seconds["op"]) == 2e6
+    times = medians.times(seconds)
+    assert times["us"]["op"] == {"median": 2e6, "q1": 1.5e6, "q3": 3e6}
+    assert times["ratio"] == {"plain": medians.ratios(seconds, "plain")}
 
 
 def test_shapes():
@@ -144,6 +219,11 @@ def test_shapes():
     assert Shape((8,) * 8, 1024, 512).flops(False) == 2 * 64 * 1024 * 512
     assert TINY.name == "3x[3,1,5] 33->7"
     assert len({shape.name for shape in SHAPES}) == len(SHAPES) == 20
+    assert list(dict.fromkeys(workload.group for workload in WORKLOADS)) == list(GROUPS)
+    assert len({workload.use for workload in WORKLOADS}) == len(WORKLOADS)
+    cells = [cell.shape for cell in shapes.grid()]
+    assert len(set(cells)) == len(shapes.GRID_INPUTS) * len(shapes.GRID_ROWS)
+    assert Shape((256,) * 32, 512, 512) in cells
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, TINY], ids=lambda shape: shape.name)
@@ -172,7 +252,8 @@ def test_operands_have_their_dtype(dtype):
         for got, want in zip(tf.nest.flatten(operands), tf.nest.flatten(expected), strict=True):
             np.testing.assert_allclose(np.asarray(got, np.float64), want, rtol=2.0**-8)
     unit = float(np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps) if dtype != "bfloat16" else 2**-7
-    error = contestants.error(contestants.contestants(True)["plain"], operands, backward=True)
+    results = contestants.contestants(True)["plain"](operands)
+    error = contestants.error(results, operands, backward=True)
     assert 0 < error < 33 * unit
 
 
@@ -197,149 +278,8 @@ def test_products_to_compare_with_are_exact_to_rounding(dtype):
         assert abs(value - sum(terms)) <= bound
 
 
-def row(us, floor_us):
-    return {"shape": "1x1 1->1", "pass": "forward", "us": us, "floor_us": floor_us}
-
-
-def test_what_is_faster_than_possible_is_doubtful():
-    assert report.doubtful_rows([row({"op": 10.0, "plain": 9.5}, 10.0)]) == []
-    found = report.doubtful_rows([row({"op": 10.0, "plain": 9.0}, 10.0)])
-    assert found == ["1x1 1->1 forward plain"]
-
-
-def test_command_line(tmp_path):
-    out = tmp_path / "a" / "bench.json"
-    arguments = ("--quick", "--rounds", "1", "--shapes", "17->23", "--also", "2x[3,5] 40->30")
-    done = bench(*arguments, "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    found = json.loads(out.read_text())
-    assert found["machine"].keys() == {"cpu", "cores", "threads", "isa"}
-    assert found["machine"]["threads"] == 2 and found["machine"]["isa"]
-    assert found["versions"]["tensorflow"] == tf.__version__
-    assert found["rounds"] == 1 and found["dtype"] == "float32" and not found["interrupted"]
-    assert found["limit"]["gflops"] > 0
-    assert [m["threads"] for m in found["limit"]["machines"]] == [1, 2]
-    assert [(row["pass"], row["shape"]) for row in found["results"]] == [
-        (key, shape)
-        for key in ("forward", "forward+backward")
-        for shape in ("3x16 17->23", "2x[3,5] 40->30")
-    ]
-    for row in found["results"]:
-        assert parse(row["shape"]) == (tuple(row["rows"]), row["in_features"], row["units"])
-        assert set(row["us"]) == set(NAMES)
-        assert set(row["ratio"]) == set(NAMES) - {"op"}
-        for ratio in row["ratio"].values():
-            assert 0 < ratio["q1"] <= ratio["median"] <= ratio["q3"]
-        assert set(row["error"]) == {"op", "plain"}
-        # The longest sum, over 40 columns, 30 units or 48 rows, of float32 products.
-        assert all(0 < value < 50 * 2.0**-24 * 10 for value in row["error"].values())
-        assert row["of_limit"] == pytest.approx(row["limit_us"] / row["us"]["op"])
-        assert row["limit_us"] >= row["floor_us"] > 0
-    assert set(found["geometric_means"]) == {"forward", "forward+backward"}
-    assert [(row["threads"], row["shape"]) for row in found["kernel_only"]] == [
-        (threads, shape) for threads in (1, 2) for shape in ("3x16 17->23", "2x[3,5] 40->30")
-    ]
-    for row in found["kernel_only"]:
-        assert set(row["us"]) == {"core", "numpy"} and row["ratio"]["numpy"]["median"] > 0
-        assert row["of_limit"] == pytest.approx(row["limit_us"] / row["us"]["core"])
-        assert row["difference"] < 40 * 2.0**-24 * 10
-    assert set(found["memory"]["peak_bytes"]) == {"op", "plain"}
-
-    text = done.stdout
-    for words in ("Forward\n", "Forward and backward\n", "geometric mean", "losses (!) of 2:"):
-        assert words in text
-    for words in (
-        "Kernel only, 1 thread:",
-        "Kernel only, 2 threads:",
-        "Memory of forward",
-        "of lim",
-    ):
-        assert words in text
-    assert "3x16 17->23" in text and "largest error against float64" in text
-    assert report.text(found) in text
-
-
-def test_command_line_with_everything_compiled(tmp_path):
-    out = tmp_path / "bench.json"
-    done = bench("--quick", "--rounds", "1", "--shapes", "17->23", "--jit", "--out", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(out.read_text())
-    assert [set(row["ratio"]) for row in found["results"]] == [{"plain", "concat"}] * 2
-    assert not found["kernel_only"] and "memory" not in found
-    assert "all compiled by XLA" in done.stdout and "vs XLA" not in done.stdout
-
-
 def test_the_op_compiled_is_the_op():
     """Not the fallback, which would be plain reuse against itself."""
     layer = contestants.contestants(backward=False, jit=True)["op"]
     text = layer.experimental_get_compiler_ir(contestants.make_operands(TINY))(stage="hlo")
     assert "shared_dense.forward" in text and " dot(" not in text
-
-
-def test_command_line_one_pass_in_float64(tmp_path):
-    out = tmp_path / "bench.json"
-    arguments = ("--quick", "--rounds", "1", "--shapes", "17->23", "--out", str(out))
-    assert bench("--forward", "--dtype", "float64", *arguments).returncode == 0
-    found = json.loads(out.read_text())
-    assert found["kernel_only"] == [] and "memory" not in found
-    (row,) = found["results"]
-    assert row["pass"] == "forward"
-    assert 0 < row["error"]["op"] < 17 * 2.0**-53 * 10
-
-
-def test_command_line_says_where_there_is_no_op():
-    from shared_dense import paths
-
-    done = bench("--forward", "--quick", "--rounds", "1", "--shapes", "17->23", "--dtype", "half")
-    if "float16" in paths.OP_DTYPES["CPU"]:
-        assert done.returncode == 0
-    else:
-        assert done.returncode == 1
-        assert "There is no op to time in half: the op has no float16 kernel on CPU" in done.stderr
-
-
-def test_command_line_names_the_shapes():
-    done = bench("--shapes", "no such shape")
-    assert done.returncode == 2
-    assert "8x8 1024->1024" in done.stderr
-
-
-LEVELS = (Level("L2", 2e6, 2e11, 2e11, 2e11), Level("DRAM", float("inf"), 3e10, 3e10, 5e10))
-MEASURED = machine.Measured(
-    {n: Machine({"float32": n * 1e11, "float64": n * 5e10}, LEVELS) for n in (1, 2)}, "made up", ()
-)
-
-
-@pytest.mark.parametrize("complete", [0, 1])
-def test_interruption_keeps_what_is_complete(complete, monkeypatch, tmp_path, capsys):
-    real, done = timing.measure, []
-
-    def measure(*arguments):
-        if len(done) == complete:
-            raise KeyboardInterrupt
-        done.append(1)
-        return real(*arguments)
-
-    monkeypatch.setattr(timing, "measure", measure)
-    monkeypatch.setattr(timing, "prepare", lambda threads: None)  # TensorFlow runs already
-    monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
-    for name in ("OPENBLAS_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.setenv(name, "0")  # the command sets them; this puts them back
-    out = tmp_path / "bench.json"
-    arguments = ["--quick", "--rounds", "1", "--shapes", "17->23", "--also", "1x2 3->4"]
-    assert command.main([*arguments, "--out", str(out)]) == command.INTERRUPTED
-    found = json.loads(out.read_text())
-    assert found["interrupted"]
-    assert [row["shape"] for row in found["results"]] == ["3x16 17->23"][:complete]
-    text = capsys.readouterr().out
-    assert "Interrupted" in text and ("3x16 17->23" in text) == bool(complete)
-
-
-def test_another_process_that_fails_costs_only_its_part(monkeypatch):
-    plan = run.Plan([TINY], ("kernel only",), "float32", 2, 1, 0.001, False, True)
-    monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    found = run.run(plan, MEASURED)
-    assert "failed" in found["kernel_only_failed"]
-    assert found["kernel_only_failed"] in report.text(found)

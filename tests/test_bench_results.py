@@ -1,0 +1,373 @@
+"""What the benchmark writes: its layout, its tables, comparing two, stopping, other processes."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import bench  # noqa: E402
+from bench import __main__ as command  # noqa: E402
+from bench import compare, exact, graph, load, machine, memory, peers, report, run  # noqa: E402
+from bench.limits import Level, Machine  # noqa: E402
+from bench.shapes import WORKLOADS, Shape, Workload, parse  # noqa: E402
+
+SAMPLE = ROOT / "tests" / "bench_sample.json"
+SKINNY = Workload("skinny", "a use", Shape((1, 2), 33, 700))
+OWN = Workload("own", "", Shape((3, 3), 5, 7))
+LEVELS = (Level("L2", 2e6, 2e11, 2e11, 2e11), Level("DRAM", float("inf"), 3e10, 3e10, 5e10))
+MEASURED = machine.Measured(
+    {n: Machine({"float32": n * 1e11, "float64": n * 5e10}, LEVELS) for n in (1, 2)},
+    "made up",
+    (machine.Cache("L2", 1 << 18, 2),),
+)
+
+
+@pytest.fixture
+def sample():
+    return json.loads(SAMPLE.read_text())
+
+
+def plan(*parts, workloads=(SKINNY, OWN), dtypes=("float32",), jits=(False,), full=False):
+    return run.Plan(workloads, parts, dtypes, jits, 2, 2, 0.0005, full)
+
+
+def test_everything_is_laid_out_as_documented(monkeypatch, sample):
+    """A real run of all parts has the fields of the sample, which the documentation names."""
+    monkeypatch.setattr(run, "grid", lambda: [Workload("grid", "a cell", Shape((2,), 4, 4))])
+    monkeypatch.setattr(memory, "INPUTS", (2,))
+    monkeypatch.setattr(memory, "CONTESTANTS", ("plain",))
+    monkeypatch.setattr(load, "CONTESTANTS", ("op",))
+    monkeypatch.setattr(load, "WAYS", ("graph",))
+    found = run.Run(plan(*run.PARTS), MEASURED, ["--made", "up"]).run()
+    assert found.keys() == sample.keys()
+    for name in found:
+        assert re.search(rf"^    .*\b{name}\b", bench.__doc__, re.MULTILINE), name
+        if isinstance(found[name], dict) and name != "skipped":
+            assert found[name].keys() == sample[name].keys(), name
+    for section in (*run.SECTIONS, "geometric_means"):
+        wanted = {frozenset(row) for row in sample[section]}
+        assert {frozenset(row) for row in found[section]} <= wanted, section
+        for row in found[section]:
+            for name in row:
+                assert re.search(rf"\b{name}\b", bench.__doc__), (section, name)
+    assert set(found["skipped"]) <= {*peers.LAYERS}
+    assert found["command"] == "python -m bench --made up" and not found["interrupted"]
+
+    rows = {(r["shape"], r["pass"], r["threads"], r["kernels"] > 1): r for r in found["results"]}
+    skinny, own = SKINNY.shape.name, OWN.shape.name
+    assert list(rows) == [
+        (skinny, "forward", 2, False), (skinny, "forward", 2, True), (own, "forward", 2, False),
+        (skinny, "forward+backward", 2, False), (own, "forward+backward", 2, False),
+        (skinny, "forward", 1, False), (skinny, "forward", 1, True),
+    ]  # fmt: skip
+    for row in found["results"]:
+        assert parse(row["shape"]) == (tuple(row["rows"]), row["in_features"], row["units"])
+        everyone = {"op", "plain", "keras", "concat", "xla", "stack"} - row["skipped"].keys()
+        assert row["us"].keys() == everyone and row["ratio"].keys() == everyone - {"op"}
+        assert set(row["skipped"]) == ({"stack"} if row["shape"] == skinny else set())
+        assert row["of_limit"] == pytest.approx(row["limit_us"] / row["us"]["op"]["median"])
+        assert row["limit_by"] == "DRAM" or row["kernels"] == 1
+        # The longest sum, over 700 units, of float32 products.
+        assert all(0 < error < 700 * 2.0**-24 * 10 for error in row["error"].values())
+    assert rows[skinny, "forward", 2, True]["kernels"] == 2 * (2 << 18) // (33 * 700 * 4) + 1
+    assert {r["shape"] for r in found["eager"]} == {skinny}
+    assert all(r["us"].keys() == r["error"].keys() for r in found["eager"])
+    assert [r["us"].keys() for r in found["grid"]] == [{"op", "plain"}] * 2
+    assert [(r["threads"], r["shape"]) for r in found["kernel_only"]] == [
+        (threads, shape) for threads in (1, 2) for shape in (skinny, own)
+    ]
+    assert set(found["load"][0]["seconds"]) == set(sample["load"][0]["seconds"])
+    text = report.text(found)
+    for words in ("cold weights", "1 thread:", "Called from Python", "Map: ", "a cell", "a use"):
+        assert words in text
+    assert json.loads(report.to_json(found)) == found
+
+
+def test_full_is_everything_of_everything():
+    options = command._options(["--full"])
+    wanted = run.jobs(command._plan(options, WORKLOADS), 1)
+    assert {(job.dtype, job.jit) for job in wanted} == {
+        (dtype, jit) for dtype in ("float32", "bfloat16") for jit in (False, True)
+    }
+    assert len([job for job in wanted if not job.cold]) == 2 * 2 * 2 * len(WORKLOADS)
+    assert len([job for job in wanted if job.cold]) == 2 * 6
+    assert {job.section for job in run.jobs(command._plan(options, WORKLOADS), 2)} == {
+        "results", "eager",
+    }  # fmt: skip
+    assert len(run.grid_jobs(command._plan(options, WORKLOADS))) == 2 * 30
+    assert not run.grid_jobs(command._plan(command._options([]), WORKLOADS))
+    forced = command._plan(command._options(["--full", "--dtype", "half", "--jit"]), WORKLOADS)
+    assert forced.dtypes == ("half",) and forced.jits == (True,)
+
+
+def test_command_line(tmp_path):
+    out = tmp_path / "a" / "bench.json"
+    arguments = ["--quick", "--rounds", "1", "--forward", "--jit", "--shapes", "none"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments, "--also", "2x[3,5] 40->30", "--out", out],
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    found = json.loads(out.read_text())
+    (row,) = found["results"]
+    assert (row["shape"], row["group"], row["jit"]) == ("2x[3,5] 40->30", "own", True)
+    assert row["ratio"].keys() == {"plain", "keras", "concat"}
+    assert found["limit"]["machines"][1]["fma"]["float32"] > 0
+    assert not any(found[section] for section in run.SECTIONS if section != "results")
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    assert (found["commit"] or {"hash": ""})["hash"] == head
+    assert "all compiled by XLA" in done.stdout and "vs XLA" not in done.stdout
+    assert report.text(found) in done.stdout
+
+
+def test_command_line_names_the_shapes(capsys):
+    assert command.main(["--shapes", "no such shape"]) == 2
+    assert re.search(r"8x8 1024->1024 +middle: multi-crop projection", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("text", "count"), [("skinny", 6), ("detection", 2), ("17->23", 1)])
+def test_shapes_are_chosen_by_group_use_or_name(text, count, monkeypatch):
+    monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
+    chosen = []
+    monkeypatch.setattr(run, "Run", lambda plan, *_: chosen.append(plan) or FakeRun())
+    assert command.main(["--shapes", text, "--also", "1x1 1->1"]) == command.INTERRUPTED
+    assert len(chosen[0].workloads) == count + 1
+
+
+class FakeRun:
+    def run(self):
+        raise KeyboardInterrupt
+
+
+def fake_start(rows, then):
+    """Stands in for TensorFlow's process: a head, so many rows, and then an exception."""
+
+    def start(jobs, dtypes, *_):
+        yield {"isa": "", "versions": {}, "no_op": dict.fromkeys(dtypes, "")}
+        spread = {"median": 2.0, "q1": 1.0, "q3": 3.0}
+        for _ in jobs[:rows]:
+            yield {
+                "us": {"op": spread, "plain": spread},
+                "ratio": {"plain": spread},
+                "skipped": {},
+                "kernels": 1,
+                "error": {"op": 0.0, "plain": 0.0},
+            }
+        raise then
+
+    return start
+
+
+@pytest.mark.parametrize("complete", [0, 1])
+def test_interruption_keeps_what_is_complete(complete, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
+    monkeypatch.setattr(graph, "start", fake_start(complete, KeyboardInterrupt()))
+    out = tmp_path / "bench.json"
+    code = command.main(["--shapes", "middle", "--out", str(out)])
+    assert code == command.INTERRUPTED
+    found = json.loads(out.read_text())
+    assert found["interrupted"]
+    assert [row["shape"] for row in found["results"]] == ["2x32 784->128"][:complete]
+    text = capsys.readouterr().out
+    assert "Interrupted" in text and ("2x32 784->128" in text) == bool(complete)
+
+
+@pytest.mark.parametrize("part", ["eager", "kernel only", "memory", "load", "grid"])
+def test_interruption_of_any_part_keeps_the_others(part, monkeypatch):
+    made = run.Run(plan("forward", part), MEASURED, [])
+    real, done = made._keep, []
+
+    def keep(part, bar):
+        if done:
+            raise KeyboardInterrupt
+        done.append(part)
+        real(part, bar)
+
+    made._keep = keep
+    monkeypatch.setattr(graph, "start", fake_start(99, RuntimeError("it died")))
+    found = made.run()
+    assert found["interrupted"]
+    assert len(found["results"]) == 3 and found["skipped"] == {"in the graph": "it died"}
+    assert report.text(found)
+
+
+def test_another_process_that_fails_costs_only_its_part(monkeypatch):
+    made = run.Run(plan("forward", "kernel only", "memory", "load"), MEASURED, [])
+    monkeypatch.setattr(graph, "start", fake_start(1, RuntimeError("it died")))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    found = made.run()
+    assert len(found["results"]) == 2  # one of each number of threads
+    assert found["skipped"]["in the graph"] == found["skipped"]["in the graph, 1 threads"]
+    assert found["skipped"]["load"] == "bench.load failed: no message"
+    assert {"kernel only, 1 threads", "memory"} < found["skipped"].keys()
+    assert "bench.load failed: no message" in report.text(found)
+
+
+def test_a_dtype_without_an_op_is_told(monkeypatch, capsys):
+    def start(*_):
+        yield {"isa": "", "versions": {}, "no_op": {"half": "the op has no float16 kernel"}}
+
+    monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
+    monkeypatch.setattr(graph, "start", start)
+    assert command.main(["--dtype", "half"]) == 1
+    assert "no op to time in half: the op has no float16 kernel" in capsys.readouterr().err
+
+
+def test_why_there_is_no_op():
+    import shared_dense as sd
+    from shared_dense import paths
+
+    reasons = graph.described(["float32", "half"])["no_op"]
+    assert reasons["float32"] == ""
+    assert (reasons["half"] == "") == ("float16" in paths.OP_DTYPES["CPU"])
+    with sd.fallback():
+        assert graph._why_no_op("float32") == sd.status().last_reason != ""
+
+
+def test_what_is_faster_than_possible_is_doubtful(sample):
+    row, other = sample["results"][:2]
+    for each, factor in ((row, 1.05), (other, 1.15)):
+        each["floor_us"] = factor * each["us"]["plain"]["median"]
+        each["us"] = {"plain": each["us"]["plain"]}
+    assert report.doubtful_rows([row, other]) == [f"{other['shape']} forward float32 2t plain"]
+    other["dtype"] = "bfloat16"
+    assert report.doubtful_rows([row, other]) == []
+
+
+def test_means_are_of_groups_and_of_all(sample):
+    rows = sample["results"]
+    rows[0]["ratio"]["plain"]["median"] = 2.0
+    rows[1]["ratio"]["plain"]["median"] = 8.0
+    means = {
+        row["group"]: row["ratio"]
+        for row in report.geometric_means(rows)
+        if report.setting(rows[0]).items() <= row.items()
+    }
+    assert [means[group]["plain"] for group in ("skinny", "large", "all")] == pytest.approx(
+        [2, 8, 4]
+    )
+    assert "stack" in means["skinny"] and "stack" not in means["large"]
+    assert means["all"]["stack"] == pytest.approx(means["skinny"]["stack"])
+
+
+def test_tables_of_the_sample(sample):
+    text = report.text(sample)
+    for words in (
+        "-- skinny: few rows", "detection head, five levels: boxes", "cold weights",
+        "commit 000000000000; python -m bench --full", "torch 2.9.0", "16x16 2048->2048",
+        "losses (!) of 2: 0 vs plain, 0 vs Keras, 0 vs concat, 0 of 1 vs stack, 0 vs XLA",
+        "  jax: not installed", "op, float32, compiled by XLA: import tensorflow 4.1",
+    ):  # fmt: skip
+        assert words in text, words
+    torch = text[text.index("torch 2.9.0") :]
+    assert re.search(r"2x1 1024->1024 +230\.0 +\d% +1\.3e-07 +2\.30 +0\.77!", torch)
+
+
+def write(path, found):
+    path.write_text(report.to_json(found))
+    return str(path)
+
+
+def test_compare_marks_what_changed_by_more_than_the_spread(sample, tmp_path, capsys):
+    other = copy.deepcopy(sample)
+    other["commit"] = {"hash": "1" * 40, "dirty": True}
+    slower, faster, within = other["results"][:3]
+    for row, factor in ((slower, 1.5), (faster, 0.5), (within, 1.05)):
+        row["us"]["op"] = {name: factor * us for name, us in row["us"]["op"].items()}
+    del other["grid"][0]
+    paths = [write(tmp_path / "a", sample), write(tmp_path / "b", other)]
+    assert command.main(["compare", *paths]) == 0
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if " float32 2t" in line]
+    assert re.search(r"1\.500 \[1\.399, 1\.608\] ! ", lines[0])
+    assert re.search(r"0\.500 \[0\.466, 0\.536\] \+ ", lines[1])
+    assert " 1.050 [" in lines[2] and not re.search(r"\] [+!]", lines[2])
+    assert len(re.findall(r"\] [+!]", text)) == 2
+    assert "second: commit 111111111111, with changes" in text
+    assert "grid: 1 only in the first: 1x1 512->512 forward float32 2t" in text
+    for words in ("torch 2x1", "forward float32 1t cold", "float32 2t jit"):
+        assert words in text
+
+
+def test_compare_refuses_different_machines(sample, tmp_path, capsys):
+    other = copy.deepcopy(sample)
+    other["machine"]["cpu"] = "another"
+    paths = [write(tmp_path / "a", sample), write(tmp_path / "b", other)]
+    assert command.main(["compare", *paths]) == 2
+    told = capsys.readouterr()
+    assert "Different machines: cpu made up against another" in told.err and not told.out
+    assert "--force" in told.err
+    assert command.main(["compare", *paths, "--force"]) == 0
+    told = capsys.readouterr()
+    assert "Different machines" in told.err and "1.000 [" in told.out
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}'])
+def test_compare_reads_only_its_own_layout(text, tmp_path, capsys):
+    path = tmp_path / "a"
+    path.write_text(text)
+    assert command.main(["compare", str(path), str(path)]) == 2
+    assert re.search(r"cannot be read|has layout (None|1)", capsys.readouterr().err)
+
+
+def test_a_peer_that_is_missing_is_skipped_by_name():
+    made = run.Run(plan("peers"), MEASURED, [])
+    peers_rows = list(made._peer("no_such_library", "float32"))
+    assert peers_rows == [] and made.found["skipped"] == {"no_such_library": "not installed"}
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_peer_is_judged_by_float64(backward, monkeypatch):
+    shape = Shape((3, 1), 33, 7)
+
+    def layer_of(factor):
+        def layer(drawn, dtype, backward, threads):
+            signs = None if not backward else [x @ drawn.kernel + drawn.bias > 0 for x in drawn.xs]
+            results = exact.layer(drawn, signs, dtype)
+            results[-1] = results[-1] * factor
+            return lambda: results, drawn, list
+
+        return layer
+
+    for factor, least, most in ((1.0, -1.0, 1e-12), (1.01, 1e-3, 0.1)):
+        monkeypatch.setitem(peers.LAYERS, "fake", layer_of(factor))
+        row = peers.time_shape("fake", shape, "float32", backward, 1, rounds=2, budget=1e-4)
+        assert least < row["error"] < most and row["us"]["median"] > 0
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", list(peers.LAYERS))
+def test_peers_compute_the_layer(name, dtype, backward):
+    pytest.importorskip(name)
+    row = peers.time_shape(name, Shape((3, 1), 33, 7), dtype, backward, 1, rounds=1, budget=1e-4)
+    assert 0 < row["error"] < 33 * (2.0**-24 if dtype == "float32" else 2.0**-8)
+
+
+def test_numbers_are_the_same_for_all():
+    """What TensorFlow's contestants take is what the peers draw."""
+    from bench import contestants
+
+    drawn, operands = exact.draw(SKINNY.shape, "float32"), contestants.make_operands(SKINNY.shape)
+    for want, got in zip(
+        [*drawn.xs, drawn.kernel, *drawn.dys],
+        [*operands.xs, operands.kernel, *operands.dys],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_compare_knows_every_section_with_times(sample):
+    timed = {name for name in run.SECTIONS if any("us" in row for row in sample[name])}
+    assert timed == set(compare.SECTIONS)
