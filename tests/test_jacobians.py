@@ -143,3 +143,43 @@ def test_a_tape_around_gradients_of_each_example(path, at_once, name, kernels):
     got = at_once(lambda *sources: second(vectorized, sources), *sources)
 
     agree(got, second(loop, sources), 2)
+
+
+def test_the_kernel_is_constant_for_those_that_do_not_train_it(path, at_once):
+    """Also where gradients are asked for, or pre-activations made again, of some inputs only."""
+    xs, kernel, bias, dys, vs = small()
+    other, x, dy = xs[1], tf.stack([xs[0], -xs[0]]), dys[0]
+    along = tf.stack([vs[0], vs[0]]) / 2  # half of each of two: within the bound of one
+
+    def second(gradient_of_each, x, kernel, bias):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel, bias])
+            first = gradient_of_each(x, kernel, bias)
+        return first, tape.gradient(
+            first, [x, kernel, bias], output_gradients=along, unconnected_gradients=ZERO
+        )
+
+    def gradient(apply, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = apply(x)
+        return tape.gradient(y, x, output_gradients=dy)
+
+    def vectorized(x, kernel, bias):
+        def ours(x):
+            names, trains = ["linear", "gelu"], [True, False]
+            return sd.shared_matmul([other, x], kernel, bias, names, trains_kernel=trains)[1]
+
+        return tf.vectorized_map(lambda x: gradient(ours, x), x)
+
+    def loop(x, kernel, bias):
+        kernel = tf.stop_gradient(kernel)
+        each = [gradient(lambda x: plain([x], kernel, bias, "gelu")[0], x[i]) for i in range(2)]
+        return tf.stack(each)
+
+    got = at_once(lambda *sources: second(vectorized, *sources), x, kernel, bias)
+
+    wanted = second(loop, x, kernel, bias)
+    assert not np.any(wanted[1][1])
+    agree([got[0]], [wanted[0]], 1)
+    agree(got[1], wanted[1], 2)

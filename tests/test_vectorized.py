@@ -66,7 +66,7 @@ class Mixture:
         """Random operands, with an axis of iterations where they differ."""
         return {
             name: [
-                draw(rng, *[TIMES] * flag, *shape, dtype=self.dtype, scale=2 / shape[-1] ** 0.5)
+                draw(rng, *[TIMES] * flag, *shape, dtype=self.dtype, scale=6 / shape[-1] ** 0.5)
                 for shape, flag in zip(shapes, differs[name], strict=True)
             ]
             for name, shapes in self.shapes.items()
@@ -283,7 +283,9 @@ def layers():
 
 
 def test_a_tensorflow_that_has_moved_its_registry(monkeypatch):
-    """Nothing is registered, and nothing raised: with the registry it would be once too often."""
+    """Nothing is registered, and nothing raised."""
+    registry = {}
+    monkeypatch.setattr(pfor, "_pfor_converter_registry", registry)
     monkeypatch.setitem(sys.modules, pfor.__name__, None)
     monkeypatch.delattr(parallel_for, "pfor")
     spec = importlib.util.spec_from_file_location("compat_without_pfor", compat.__file__)
@@ -292,8 +294,9 @@ def test_a_tensorflow_that_has_moved_its_registry(monkeypatch):
 
     alone.register_vectorized(FORWARD, None)
 
-    with pytest.raises(AssertionError, match="Re-registering"):
-        compat.register_vectorized(FORWARD, None)
+    assert not registry
+    compat.register_vectorized(FORWARD, None)
+    assert list(registry) == [FORWARD]
 
 
 @pytest.mark.parametrize("kind", ["shared", "branches", "tied"])

@@ -8,7 +8,7 @@ std::string of_tiles(TileKind tile, const TileOrder& order, const std::string& a
   const Index count = Index{order.row_tiles} * order.column_tiles;
   return std::to_string(count) + (count == 1 ? " tile" : " tiles") + " of " +
          std::to_string(size.rows) + " x " + std::to_string(size.columns) + ", " + arithmetic +
-         (tile >= TileKind::kHopperPair ? ", by wgmma" : "");
+         (tile >= TileKind::kHopperPair ? " by wgmma" : "");
 }
 
 }  // namespace

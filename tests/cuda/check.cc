@@ -39,7 +39,9 @@ std::vector<Case> cases() {
     add({"no feature", {3}, 0, 8, false, {A::kElu}});
     add({"no unit", {3}, 8, 0});
     add({"no row", {0, 0}, 8, 8, false, {A::kRelu}});
-    add({"selective", {9, 4, 30, 1, 2, 8}, 48, 24, false, {A::kRelu, A::kLinear}, 2, 0, true});
+    Case selective{"selective", {9, 4, 30, 1, 2, 8}, 48, 24, false, {A::kRelu, A::kLinear}, 2};
+    selective.selective = true;
+    add(selective);
     add({"more inputs than parameters hold", many(70, 1), 24, 24, false, kAll, 70});
     add({"several panels", {70, 130, 9}, 136, 328, false, {A::kRelu, A::kGelu}, 2});
     add({"deep", {6, 20}, 600, 16, false, {A::kGeluTanh}});

@@ -1,0 +1,212 @@
+# ruff: noqa: RUF001, RUF002
+"""Writes the figures of a results file into pages: `python -m bench.page`.
+
+docs/benchmarks.json is the file that README.md and docs/benchmarks.md quote. What stands in a page
+between `<!-- bench: NAME -->` and `<!-- end -->` is made here; the plots are made by `plots`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from bench import plots
+from bench.processes import ROOT
+from bench.report import LABELS, means, spread_of
+
+RESULTS = ROOT / "docs/benchmarks.json"
+PAGES = ("README.md", "docs/benchmarks.md")
+PASSES = ("forward", "forward+backward")
+# Of every kind; the page has them all.
+FIRST_SCREEN = (
+    "128x1 768->768",
+    "8x1 4096->4096",
+    "8x1 1024->1024",
+    "8x8 1024->1024",
+    "16x32 512->512",
+    "64x16 128->128",
+    "2x1024 1024->1024",
+    "2x128 300->100",
+    "5x[4000,1000,250,60,15] 256->3",
+    "2x[2000,500] 64->1",
+)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _main(found: dict, name: str, cold: bool = False, threads: int | None = None) -> list[dict]:
+    """In the graph, float32, not compiled; on all threads unless said otherwise."""
+    return [
+        row
+        for row in found["results"]
+        if row["pass"] == name
+        and row["dtype"] == "float32"
+        and row["threads"] == (threads or found["machine"]["threads"])
+        and not row["jit"]
+        and (row["kernels"] > 1) == cold
+    ]
+
+
+def _shape(row: dict) -> str:
+    """'8 × 1, 1024 → 1024', or '5 × [4000 … 15], 256 → 3'."""
+    each = {*row["rows"]}
+    rows = str(row["rows"][0])
+    if len(each) > 1:
+        between = " … " if len(row["rows"]) > 2 else ", "
+        rows = f"[{row['rows'][0]}{between}{row['rows'][-1]}]"
+    return f"{row['inputs']} × {rows}, {row['in_features']} → {row['units']}"
+
+
+def _times(ratio: dict | float | None) -> str:
+    if ratio is None:
+        return "–"
+    value = ratio["median"] if isinstance(ratio, dict) else ratio
+    text = f"{value:.1f}" if value >= 1.95 else f"{value:.2f}"
+    return f"**{text}×**" if value < 1 else f"{text}×"
+
+
+def _us(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def first_screen(found: dict) -> str:
+    """The README's table."""
+    names = ("plain", "concat", "xla")
+    both = [_main(found, name) for name in PASSES]
+    heads = ["inputs × rows of each, in → units"]
+    for title in ("forward", "with gradients"):
+        heads += [f"{title}: vs plain reuse", "vs concat", "vs XLA"]
+    heads.append("error (plain reuse's)")
+    rows = []
+    for shape in FIRST_SCREEN:
+        of_shape = [next(row for row in rows_ if row["shape"] == shape) for rows_ in both]
+        cells = [_times(row["ratio"].get(name)) for row in of_shape for name in names]
+        error = of_shape[1]["error"]
+        rows.append([_shape(of_shape[0]), *cells, f"{error['op']:.0e} ({error['plain']:.0e})"])
+    mean = [means(rows_) for rows_ in both]
+    cells = [_times(m[name]) for m in mean for name in names]
+    worst = {
+        who: max(row["error"][who] for rows_ in both for row in rows_) for who in ("op", "plain")
+    }
+    last = f"at most {worst['op']:.0e} ({worst['plain']:.0e})"
+    rows.append([f"geometric mean of {len(both[0])} shapes", *cells, last])
+    return _table(heads, rows)
+
+
+def _all(found: dict, name: str, **which: object) -> str:
+    rows = _main(found, name, **which)
+    names = list(dict.fromkeys(n for row in rows for n in row["ratio"]))
+    heads = ["use", "shape", "µs", "of the limit", *(f"vs {LABELS[n]}" for n in names), "error"]
+    cells = [
+        [
+            row["use"],
+            _shape(row),
+            f"{_us(row['us']['op']['median'])} ± {spread_of(row['us']['op']):.0%}",
+            f"{row['of_limit']:.0%} ({row['limit_by']})",
+            *(_times(row["ratio"].get(n)) for n in names),
+            f"{row['error']['op']:.0e} ({row['error']['plain']:.0e})",
+        ]
+        for row in rows
+    ]
+    mean = means(rows)
+    cells.append(["geometric mean", "", "", "", *(_times(mean[n]) for n in names), ""])
+    return _table(heads, cells)
+
+
+def _memory(found: dict) -> str:
+    names = list(found["memory"][0]["peak_bytes"])
+    rows = [
+        [_shape(row), *(f"{row['peak_bytes'][n] / 1e6:.0f} MB" for n in names)]
+        for row in found["memory"]
+    ]
+    return _table(["shape", "shared-dense", *(LABELS.get(n, n) for n in names[1:])], rows)
+
+
+def _models(found: dict) -> str:
+    def cell(values: dict) -> str:
+        return f"{_times(values)} ({values['q1']:.2f}–{values['q3']:.2f})"
+
+    rows = [
+        [
+            row["model"],
+            row["shape"].replace("->", " → ").replace("x", " × ", 1),
+            row["pass"],
+            _us(row["us"]["shared"]["median"]),
+            cell(row["ratio"]["dense"]),
+            cell(row["ratio"]["concat"]),
+        ]
+        for row in found["models"]
+    ]
+    heads = ["model", "inputs, widths", "", "SharedDense, µs", "vs a Dense per input", "vs concat"]
+    return _table(heads, rows)
+
+
+def _load(found: dict) -> str:
+    rows = [
+        [
+            row["contestant"],
+            "XLA" if row["jit"] else "graph",
+            *(f"{values['median']:.2f} s" for values in row["seconds"].values()),
+        ]
+        for row in found["load"]
+    ]
+    steps = list(found["load"][0]["seconds"])
+    return _table(["", "", *steps], [row for row in rows if len(row) == 2 + len(steps)])
+
+
+def _machine(found: dict) -> str:
+    machine, versions = found["machine"], found["versions"]
+    (limit,) = [m for m in found["limit"]["machines"] if m["threads"] == machine["threads"]]
+    levels = ", ".join(f"{lv['name']} {lv['read'] / 1e9:.0f}" for lv in limit["levels"])
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}; TensorFlow "
+        f"{versions['tensorflow']}, Keras {versions['keras']}, {versions['compiler']}; FMA "
+        f"{limit['fma']['float32'] / 1e9:.0f} GFLOP/s in float32, reading at {levels} GB/s. "
+        f"`{found['command']}`, {found['rounds']} rounds, commit "
+        f"{found['commit']['hash'][:12]}.\n"
+    )
+
+
+BLOCKS: dict[str, Callable[[dict], str]] = {
+    "first screen": first_screen,
+    "machine": _machine,
+    "forward": lambda found: _all(found, PASSES[0]),
+    "backward": lambda found: _all(found, PASSES[1]),
+    "cold": lambda found: _all(found, PASSES[0], cold=True),
+    "one thread": lambda found: _all(found, PASSES[0], threads=1),
+    "memory": _memory,
+    "models": _models,
+    "load": _load,
+}
+
+
+def filled(text: str, found: dict) -> str:
+    """The page with its figures as the results have them.
+
+    Raises:
+        KeyError: the page asks for a table that there is not.
+    """
+
+    def block(match: re.Match) -> str:
+        return f"<!-- bench: {match[1]} -->\n{BLOCKS[match[1]](found)}<!-- end -->"
+
+    return re.sub(r"<!-- bench: ([\w ]+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Writes the pages and the plots."""
+    found = json.loads(RESULTS.read_text())
+    for name in PAGES:
+        page = ROOT / name
+        page.write_text(filled(page.read_text(), found))
+    plots.draw(found, ROOT / "docs/images")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
