@@ -67,6 +67,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--jit", action="store_true",
         help="all compiled by XLA; forward and backward only, unless with --full",
     )  # fmt: skip
+    parser.add_argument(
+        "--page", action="store_true",
+        help="what docs/benchmarks.json holds: with the map, and memory for every number of inputs",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     if options.rounds is None:
         rounds = FULL_ROUNDS if options.full else ROUNDS
@@ -94,7 +98,7 @@ def _parts(options: argparse.Namespace) -> list[str]:
     """What is asked for, of run.PARTS."""
     if options.only:
         return [options.only]
-    if options.full:
+    if options.full or options.page:
         return list(run.PARTS)
     if options.jit:  # XLA compiles neither the core alone nor other processes
         return list(run.PASSES)
@@ -113,6 +117,7 @@ def _plan(options: argparse.Namespace, workloads: Sequence[Workload]) -> run.Pla
         rounds=options.rounds,
         budget=QUICK_BUDGET if options.quick else budget,
         full=options.full,
+        all_inputs=options.page,
     )
 
 

@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     rounds: int
     budget: float  # seconds per contestant and round
     full: bool  # everything of every workload, dtype and number of threads
+    all_inputs: bool  # memory for every number of inputs
 
     @property
     def thread_counts(self) -> list[int]:
@@ -206,7 +207,7 @@ class Run:
             for name, dtype in itertools.product(peers.LAYERS, plan.dtypes):
                 yield Part(name, count, self._peer(name, dtype))
         if "memory" in plan.parts:
-            inputs = memory.INPUTS if plan.full else memory.INPUTS[-1:]
+            inputs = memory.INPUTS if plan.full or plan.all_inputs else memory.INPUTS[-1:]
             made = memory.rows(inputs, plan.threads, plan.dtypes[0])
             yield Part("memory", len(inputs), (("memory", row) for row in made))
         if "load" in plan.parts:
