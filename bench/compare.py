@@ -18,6 +18,7 @@ SECTIONS = {
     "grid": ("op", "plain"),
     "kernel_only": ("core", "numpy"),
     "peers": ("",),
+    "models": ("shared", "dense", "concat"),
 }
 MACHINE = ("cpu", "cores", "isa", "caches")
 

@@ -176,7 +176,7 @@ def main() -> int:
         error = difference(model)
         for training in (False, True):
             row = measure(model, training, rounds, budget)
-            setting = {"dtype": "float32", "threads": threads}
+            setting = {"dtype": "float32", "threads": threads, "jit": False, "kernels": 1}
             processes.say({**row, **setting, "loss_difference": error})
     return 0
 

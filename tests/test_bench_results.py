@@ -36,7 +36,7 @@ def sample():
 
 
 def plan(*parts, workloads=(SKINNY, OWN), dtypes=("float32",), jits=(False,), full=False):
-    return run.Plan(workloads, parts, dtypes, jits, 2, 2, 0.0005, full)
+    return run.Plan(workloads, parts, dtypes, jits, 2, 2, 0.0005, full, False)
 
 
 def test_everything_is_laid_out_as_documented(monkeypatch, sample):
@@ -267,6 +267,7 @@ def test_tables_of_the_sample(sample):
         "-- skinny: few rows", "detection head, five levels: boxes", "cold weights",
         "commit 000000000000; python -m bench --full", "torch 2.9.0", "16x16 2048->2048",
         "losses (!) of 2: 0 vs plain, 0 vs Keras, 0 vs concat, 0 of 1 vs stack, 0 vs XLA",
+        "two-tower, 2x32, 384->512->256  training step", "2.00 (1.94-2.08)",
         "  jax: not installed", "op, float32, compiled by XLA: import tensorflow 4.1",
     ):  # fmt: skip
         assert words in text, words
