@@ -95,7 +95,15 @@ def first_screen(found: dict) -> str:
     }
     last = f"at most {worst['op']:.0e} ({worst['plain']:.0e})"
     rows.append([f"geometric mean of {len(both[0])} shapes", *cells, last])
-    return _table(heads, rows)
+    lost = [sum(row["ratio"]["plain"]["median"] < 1 for row in rows_) for rows_ in both]
+    most = max(found["memory"], key=lambda row: row["inputs"])
+    peak = {name: f"{value / 1e6:.0f} MB" for name, value in most["peak_bytes"].items()}
+    text = (
+        f"{lost[0]} of the {len(both[0])} shapes forward and {lost[1]} with gradients are slower than "
+        f"plain reuse. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
+        f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. "
+    )
+    return f"{_table(heads, rows)}\n{text}{_machine(found)}"
 
 
 def _all(found: dict, name: str, **which: object) -> str:
@@ -147,16 +155,19 @@ def _models(found: dict) -> str:
 
 
 def _load(found: dict) -> str:
+    steps = list(dict.fromkeys(step for row in found["load"] for step in row["seconds"]))
     rows = [
         [
             row["contestant"],
             "XLA" if row["jit"] else "graph",
-            *(f"{values['median']:.2f} s" for values in row["seconds"].values()),
+            *(
+                f"{row['seconds'][step]['median']:.2f} s" if step in row["seconds"] else "–"
+                for step in steps
+            ),
         ]
         for row in found["load"]
     ]
-    steps = list(found["load"][0]["seconds"])
-    return _table(["", "", *steps], [row for row in rows if len(row) == 2 + len(steps)])
+    return _table(["", "", *steps], rows)
 
 
 def _machine(found: dict) -> str:
