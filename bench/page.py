@@ -99,8 +99,8 @@ def first_screen(found: dict) -> str:
     most = max(found["memory"], key=lambda row: row["inputs"])
     peak = {name: f"{value / 1e6:.0f} MB" for name, value in most["peak_bytes"].items()}
     text = (
-        f"{lost[0]} of the {len(both[0])} shapes forward and {lost[1]} with gradients are slower than "
-        f"plain reuse. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
+        f"{lost[0]} of the {len(both[0])} shapes forward and {lost[1]} with gradients are slower "
+        f"than plain reuse. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
         f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. "
     )
     return f"{_table(heads, rows)}\n{text}{_machine(found)}"
