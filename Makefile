@@ -37,7 +37,7 @@ callgrind: setup ## Counts the core's instructions against bench/instructions.js
 	@$(PYTHON) -m bench.instructions $(if $(UPDATE),--update)
 
 wheel: setup ## Builds an sdist and, from it, a manylinux wheel in dist/, and tests both.
-	@$(PYTHON) tools/wheel.py dist
+	@$(PYTHON) tools/build_wheel.py dist
 	@SHARED_DENSE_DIST=dist $(PYTHON) -m pytest tests/test_wheel.py
 
 lint: setup ## Checks format and style; changes nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 
 import pytest
@@ -166,3 +167,9 @@ def test_kernels_are_clang_code_too(isa):
 def test_every_instruction_set_is_compiled_here():
     stubs = {path.stem for path in (ROOT / "csrc/core").glob("kernels_*.cc")}
     assert stubs == {f"kernels_{isa}" for isa in MACHINES}
+
+
+@pytest.mark.parametrize("path", files("tools", suffixes=(".py",)), ids=lambda path: path.name)
+def test_tools_hide_no_installed_module(path):
+    """The build backend lives in tools/, so that a build imports from there first."""
+    assert importlib.util.find_spec(path.stem) is None

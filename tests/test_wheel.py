@@ -1,7 +1,7 @@
 """The released files: what is in them, and that the wheel trains where nothing else of ours is.
 
 `make wheel` runs this on what it built (SHARED_DENSE_DIST names the folder); else both are built
-here, by the same tools/wheel.py but without CUDA, in a minute or two.
+here, by the same tools/build_wheel.py but without CUDA, in a minute or two.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def dist(tmp_path_factory):
     find("patchelf"), find("c++")
     target = tmp_path_factory.mktemp("dist")
     # No way out: whatever would be downloaded fails.
-    run(sys.executable, "tools/wheel.py", target, SHARED_DENSE_CUDA="off", PIP_NO_INDEX="1")
+    run(sys.executable, "tools/build_wheel.py", target, SHARED_DENSE_CUDA="off", PIP_NO_INDEX="1")
     return target
 
 
