@@ -188,23 +188,21 @@ ffi::Error backward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::Re
   });
 }
 
+// What both handlers take.
+auto bind() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .RemainingArgs()
+      .RemainingRets()
+      .Attr<Numbers>(call::kActivations)
+      .Attr<Numbers>(call::kBiasOf);
+}
+
 XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward_handler,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<Numbers>(call::kActivations)
-                           .Attr<Numbers>(call::kBiasOf)
-                           .Attr<bool>(call::kTransposed)
-                           .Attr<bool>(call::kKept));
+                       bind().Attr<bool>(call::kTransposed).Attr<bool>(call::kKept));
 
 XLA_FFI_DEFINE_HANDLER(kBackwardHandler, backward_handler,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::ThreadPool>()
-                           .RemainingArgs()
-                           .RemainingRets()
-                           .Attr<Numbers>(call::kActivations)
-                           .Attr<Numbers>(call::kBiasOf)
+                       bind()
                            .Attr<Numbers>(call::kTrainsKernel)
                            .Attr<Numbers>(call::kNeedsInput)
                            .Attr<bool>(call::kTransposed)
