@@ -10,13 +10,14 @@ processes of their own (`processes`). `run` goes through it all; `report` makes 
 
 The results (`--out`, JSON; a small one with made-up figures is tests/bench_sample.json):
 
-    format         2; another number is another layout
+    format         3; another number is another layout
     machine        cpu, cores, threads (of --threads), isa, caches [{name, size in bytes, count}]
     versions       shared_dense, compiler, tensorflow, keras, numpy, python
     commit         {hash, dirty}; null outside a git checkout
     command        the command line, a string
     date           UTC, ISO 8601
-    rounds, budget how often, and seconds per contestant and round
+    runs           processes that measured the same, one after the other
+    rounds, budget of each run: how often, and seconds per contestant and round
     interrupted    whether Ctrl-C ended it
     limit          {source, machines [{threads, fma {dtype: FLOP/s}, levels [{name,
                    capacity in bytes (null: DRAM), read, write, copy in bytes/s}]}]}
@@ -30,8 +31,8 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
     blas           the library behind NumPy
     kernel_only    a row each of {workload, setting, times, bound} and difference (of the two
                    results, relative); contestants are core and numpy, and ratios over core
-    peers          a row each of {workload, setting}, with peer, version, pass, us and error, as
-                   numbers for the one way there is; called from Python, in a process of its own
+    peers          a row each of {workload, setting}, with peer, version, pass, us and error of the
+                   one way there is: a spread, a number; called from Python, in their own process
     memory         a row each of {workload, setting}, with dkernel_bytes (of one dW) and peak_bytes
                    {contestant: bytes above the operands, forward and backward}
     load           a row each of {contestant, dtype, jit} with seconds {step: spread}; step by step
@@ -49,7 +50,9 @@ Parts that were not asked for are empty lists. In the rows:
                    weights, every call takes another kernel and they come round when no cache
                    can hold the first still)
     pass           "forward" or "forward+backward"
-    spread         {median, q1, q3} over the rounds
+    spread         {median, low, high}: of the runs' medians, the median, least and greatest; of a
+                   single run, median and quartiles of its rounds
+    runs           in rows with spreads, how many there were; after Ctrl-C fewer than asked for
     times          us {contestant: spread in microseconds of one call}, ratio {contestant: spread of
                    its time over op's in the same round: how many times faster the op is},
                    skipped {contestant: why it does not take part}

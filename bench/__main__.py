@@ -12,9 +12,8 @@ from bench import compare, machine, report, run, shapes
 from bench.limits import ITEM_BYTES
 from bench.shapes import OWN, WORKLOADS, Shape, Workload
 
-ROUNDS, BUDGET = 7, 0.015  # seconds per contestant and round
-FULL_ROUNDS, FULL_BUDGET = 15, 0.05
-QUICK_ROUNDS, QUICK_BUDGET = 3, 0.005
+RUNS, ROUNDS, BUDGET = 3, 5, 0.015  # seconds per contestant and round
+QUICK_RUNS, QUICK_ROUNDS, QUICK_BUDGET = 1, 3, 0.005
 FULL_DTYPES = ("float32", "bfloat16")
 INTERRUPTED = 130  # what shells make of Ctrl-C
 # Set to keep the NumPy of other programs small or the same everywhere, they would slow it here.
@@ -47,13 +46,17 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "repeated; with --shapes none, nothing but yours",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=list(ITEM_BYTES), help="default float32")
-    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; {FULL_ROUNDS} with --full")
+    parser.add_argument(
+        "--runs", type=int, help="processes that measure the same, one after the other; the spread "
+        f"is that between them, and of a single one that between its rounds; default {RUNS}",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, help=f"of each run; default {ROUNDS}")
     effort = parser.add_mutually_exclusive_group()
-    effort.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    effort.add_argument("--quick", action="store_true", help="one run, fewer and shorter rounds")
     effort.add_argument(
         "--full", action="store_true",
-        help="everything: more and longer rounds, float32 and bfloat16, with and without --jit, "
-        "all shapes called from Python, on one thread and more, and --grid",
+        help="everything: float32 and bfloat16, with and without --jit, all shapes on one thread, "
+        "too, and called from Python, memory for every number of inputs, and --grid",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2, help="default 2")
     parser.add_argument("--out", type=Path, default=Path("out/bench.json"))
@@ -67,15 +70,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--jit", action="store_true",
         help="all compiled by XLA; forward and backward only, unless with --full",
     )  # fmt: skip
-    parser.add_argument(
-        "--page", action="store_true",
-        help="what docs/benchmarks.json holds: with the map, and memory for every number of inputs",
-    )  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.runs is None:
+        options.runs = QUICK_RUNS if options.quick else RUNS
     if options.rounds is None:
-        rounds = FULL_ROUNDS if options.full else ROUNDS
-        options.rounds = QUICK_ROUNDS if options.quick else rounds
-    for name in ("rounds", "threads"):
+        options.rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    for name in ("runs", "rounds", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1")
     return options
@@ -98,7 +98,7 @@ def _parts(options: argparse.Namespace) -> list[str]:
     """What is asked for, of run.PARTS."""
     if options.only:
         return [options.only]
-    if options.full or options.page:
+    if options.full:
         return list(run.PARTS)
     if options.jit:  # XLA compiles neither the core alone nor other processes
         return list(run.PASSES)
@@ -106,7 +106,6 @@ def _parts(options: argparse.Namespace) -> list[str]:
 
 
 def _plan(options: argparse.Namespace, workloads: Sequence[Workload]) -> run.Plan:
-    budget = FULL_BUDGET if options.full else BUDGET
     dtypes = FULL_DTYPES if options.full else ("float32",)
     return run.Plan(
         workloads=workloads,
@@ -114,10 +113,10 @@ def _plan(options: argparse.Namespace, workloads: Sequence[Workload]) -> run.Pla
         dtypes=(options.dtype,) if options.dtype else dtypes,
         jits=(True,) if options.jit else (False, True) if options.full else (False,),
         threads=options.threads,
+        runs=options.runs,
         rounds=options.rounds,
-        budget=QUICK_BUDGET if options.quick else budget,
+        budget=QUICK_BUDGET if options.quick else BUDGET,
         full=options.full,
-        all_inputs=options.page,
     )
 
 

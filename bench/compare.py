@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.run import FORMAT
+import numpy as np
 
-# What identifies a row of a section with times, and the contestants of which it tells.
-KEY = ("peer", "shape", "pass", "dtype", "threads", "jit", "kernels")
+from bench.run import FORMAT, KEY, key
+
+# The contestants of which a section with times tells.
 SECTIONS = {
     "results": ("op", "plain"),
     "eager": ("op", "plain", "layer", "keras"),
@@ -23,19 +25,15 @@ SECTIONS = {
 MACHINE = ("cpu", "cores", "isa", "caches")
 
 
-def _key(row: dict) -> tuple:
-    return tuple(row.get(field) for field in KEY)
-
-
 def _us(row: dict, name: str) -> dict[str, float]:
     return row["us"][name] if name else row["us"]
 
 
 def ratio(a: dict[str, float], b: dict[str, float]) -> dict:
-    """B's median over A's, the least and the most that their quartiles allow, and whether it
+    """B's median over A's, the least and the most that their spreads allow, and whether it
     changed: by more than the spread, that is where the two do not overlap.
     """
-    least, most = b["q1"] / a["q3"], b["q3"] / a["q1"]
+    least, most = b["low"] / a["high"], b["high"] / a["low"]
     return {
         "median": b["median"] / a["median"],
         "least": least,
@@ -53,9 +51,9 @@ def differences(a: dict, b: dict) -> list[str]:
     ]
 
 
-def _name(key: Sequence) -> str:
-    named = dict(zip(KEY, key, strict=True))
-    words = [named["peer"], named["shape"], named["pass"], named["dtype"]]
+def _name(which: Sequence) -> str:
+    named = dict(zip(KEY, which, strict=True))
+    words = [named["peer"], named["model"], named["shape"], named["pass"], named["dtype"]]
     words.append(f"{named['threads']}t")
     words += ["jit"] if named["jit"] else []
     words += ["cold"] if named["kernels"] > 1 else []
@@ -68,26 +66,48 @@ def _cell(found: dict) -> str:
 
 
 def _section(title: str, names: Sequence[str], a: list[dict], b: list[dict]) -> list[str]:
-    before, after = ({_key(row): row for row in rows} for rows in (a, b))
-    both = [key for key in before if key in after]
+    before, after = ({key(row): row for row in rows} for rows in (a, b))
+    both = [which for which in before if which in after]
     lines = []
     if both:
-        width = max(len(_name(key)) for key in both)
+        width = max(len(_name(which)) for which in both)
         head = "".join(f"{name or 'time':>26}" for name in names)
         lines += ["", title, f"{'':<{width}}{head}"]
-        for key in both:
+        for which in both:
+            a_row, b_row = before[which], after[which]
             cells = ""
             for name in names:
-                known = not name or name in before[key]["us"].keys() & after[key]["us"].keys()
-                cell = _cell(ratio(_us(before[key], name), _us(after[key], name))) if known else ""
+                known = not name or name in a_row["us"].keys() & b_row["us"].keys()
+                cell = _cell(ratio(_us(a_row, name), _us(b_row, name))) if known else ""
                 cells += f"{cell:>26}"
-            lines.append(f"{_name(key):<{width}}{cells}".rstrip())
+            lines.append(f"{_name(which):<{width}}{cells}".rstrip())
     for which, here, there in (("first", before, after), ("second", after, before)):
-        alone = [key for key in here if key not in there]
+        alone = [one for one in here if one not in there]
         if alone:
             more = f", such as {_name(alone[0])}" if len(alone) > 1 else f": {_name(alone[0])}"
             lines += ["", f"{title}: {len(alone)} only in the {which}{more}"]
     return lines
+
+
+def reproduced(a: dict, b: dict) -> list[str]:
+    """How far the second's ratios are from the first's, in words: what a speed-up is worth."""
+    off, within = [], 0
+    for section in SECTIONS:
+        after = {key(row): row for row in b[section]}
+        for row in a[section]:
+            ratios = row.get("ratio", {})  # peers have none
+            for name in ratios.keys() & after.get(key(row), {}).get("ratio", {}).keys():
+                first, second = ratios[name], after[key(row)]["ratio"][name]["median"]
+                off.append(abs(math.log(second / first["median"])))
+                within += first["low"] <= second <= first["high"]
+    if not off:
+        return []
+    half, most = (math.expm1(value) for value in np.percentile(off, [50, 90]))
+    return [
+        "",
+        f"Ratios in both: {len(off)}. Half of the second's are within {half:.0%} of the first's, "
+        f"nine tenths within {most:.0%}; {within / len(off):.0%} are within the first's spread.",
+    ]
 
 
 def text(a: dict, b: dict) -> str:
@@ -104,13 +124,13 @@ def text(a: dict, b: dict) -> str:
         if old != new:
             lines.append(f"{name}: {old}, then {new}")
     lines.append(
-        "time of the second over that of the first [least, most that the quartiles of both allow]; "
+        "time of the second over that of the first [least, most that the spreads of both allow]; "
         "changed by more than the spread: + faster, ! slower. Where plain reuse, too, has changed, "
         "so has the machine."
     )
     for section, names in SECTIONS.items():
         lines += _section(section.replace("_", " "), names, a[section], b[section])
-    return "\n".join(lines)
+    return "\n".join(lines + reproduced(a, b))
 
 
 def _read(path: Path) -> dict:

@@ -17,13 +17,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import medians, processes
+from bench import processes
 from bench.shapes import Shape, parse
 
 if TYPE_CHECKING:  # TensorFlow is imported where it is set up
     from bench.contestants import Layer
 
 GRID_CONTESTANTS = ("op", "plain")
+LATE = "a call takes too long"
 # NumPy computes what is compared with; its threads would spin on into the next timing.
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -107,7 +108,7 @@ def _why_no_op(dtype: str) -> str:
 
 
 def row(job: Job, rounds: int, budget: float, last_cache: int) -> dict:
-    """Times and errors of a job, as the rows of the results have them."""
+    """Seconds of all contestants in every round, and errors of a job."""
     from bench import contestants, eager, timing
 
     shape = parse(job.shape)
@@ -136,9 +137,9 @@ def row(job: Job, rounds: int, budget: float, last_cache: int) -> dict:
             name: contestants.error(traced(layers[name])(operands), operands, job.backward)
             for name in ("op", "plain")
         }
-    skipped |= {name: "a call takes too long" for name in layers if name not in seconds}
+    skipped |= {name: LATE for name in layers if name not in seconds}
     return {
-        **medians.times(seconds),
+        "seconds": seconds,
         "kernels": max(len(kernels), 1),
         "skipped": skipped,
         "error": errors,

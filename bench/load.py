@@ -73,7 +73,7 @@ def rows(dtype: str, repeats: int) -> Iterator[dict]:
                 "contestant": name,
                 "dtype": dtype,
                 "jit": way == "xla",
-                "seconds": {step: medians.spread([f[step] for f in found]) for step in found[0]},
+                "seconds": {step: medians.spread([[f[step]] for f in found]) for step in found[0]},
             }
 
 

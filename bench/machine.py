@@ -170,3 +170,38 @@ def measure(threads: Sequence[int], quick: bool, folder: Path = ROOT / "out") ->
         )
         return Measured({n: _numpy_peak(n, repeats) for n in threads}, source, levels)
     return Measured(machines, "measured by bench/probe.cc, the best of several runs", levels)
+
+
+def described(measured: Measured) -> dict:
+    """The machine's limits as the results keep them: rates per second, capacities in bytes."""
+    return {
+        "source": measured.source,
+        "machines": [
+            {
+                "threads": threads,
+                "fma": found.fma,
+                "levels": [
+                    # DRAM holds everything, but infinity is no JSON.
+                    {**level._asdict(), "capacity": None}
+                    if level.capacity == float("inf")
+                    else level._asdict()
+                    for level in found.levels
+                ],
+            }
+            for threads, found in measured.machines.items()
+        ],
+    }
+
+
+def commit() -> dict | None:
+    """Of this checkout, and whether files that git knows differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"hash": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,26 +1,43 @@
-"""What becomes of the seconds of every round."""
+"""What becomes of the seconds of every round of every run.
+
+Two processes that time the same differ by more than two rounds of one do, by as much as a fifth:
+where the system put their memory stays as it is for as long as they live. So what is measured is
+measured in several runs, a process each, and the spread that is told is the one between them.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
-
-def spread(values: Sequence[float], scale: float = 1.0) -> dict[str, float]:
-    """Median and quartiles, times `scale`."""
-    q1, median, q3 = scale * np.percentile(values, [25, 50, 75])
-    return {"median": float(median), "q1": float(q1), "q3": float(q3)}
+Seconds = dict[str, list[float]]  # of every contestant in every round of a run
 
 
-def ratios(seconds: dict[str, list[float]], name: str, of: str = "op") -> dict[str, float]:
-    """How many times the time of `of` the named one took, over the rounds."""
-    return spread([b / a for a, b in zip(seconds[of], seconds[name], strict=True)])
+def spread(runs: Sequence[Sequence[float]], scale: float = 1.0) -> dict[str, float]:
+    """Median, least and greatest of the runs' medians, times `scale`; of a single run, the median
+    and the quartiles of its rounds.
+    """
+    if len(runs) == 1:
+        low, median, high = np.percentile(runs[0], [25, 50, 75])
+    else:
+        medians = [statistics.median(rounds) for rounds in runs]
+        low, median, high = min(medians), statistics.median(medians), max(medians)
+    return {"median": scale * float(median), "low": scale * float(low), "high": scale * float(high)}
 
 
-def times(seconds: dict[str, list[float]], of: str = "op") -> dict[str, dict]:
-    """Microseconds of all, and ratios of all others to `of`, as the rows of the results have it."""
+def ratios(runs: Sequence[Seconds], name: str, of: str = "op") -> dict[str, float]:
+    """How many times the time of `of` the named one took, round by round."""
+    return spread([[b / a for a, b in zip(s[of], s[name], strict=True)] for s in runs])
+
+
+def times(runs: Sequence[Seconds], of: str = "op") -> dict[str, dict]:
+    """Microseconds of all that every run timed, and ratios of all others to `of`, as the rows of
+    the results have it.
+    """
+    names = [name for name in runs[0] if all(name in seconds for seconds in runs)]
     return {
-        "us": {name: spread(values, 1e6) for name, values in seconds.items()},
-        "ratio": {name: ratios(seconds, name, of) for name in seconds if name != of},
+        "us": {name: spread([seconds[name] for seconds in runs], 1e6) for name in names},
+        "ratio": {name: ratios(runs, name, of) for name in names if name != of},
     }

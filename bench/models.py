@@ -23,7 +23,7 @@ with graph.quiet():  # a few lines that TensorFlow logs when imported heed no lo
 import keras
 
 import shared_dense as sd
-from bench import medians, timing
+from bench import timing
 
 PASSES = ("inference", "training step")
 WAYS = ("shared", "dense", "concat")
@@ -148,7 +148,7 @@ def difference(model: Model) -> dict[str, float]:
 
 
 def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
-    """One row: microseconds of a step or a prediction in every way, and how many times as fast.
+    """One row: seconds of a step or a prediction in every way and round.
 
     Args:
         model: of MODELS, or another.
@@ -164,7 +164,7 @@ def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
         "model": model.name,
         "shape": model.shape,
         "pass": PASSES[training],
-        **medians.times(seconds, of="shared"),
+        "seconds": seconds,
     }
 
 
@@ -176,8 +176,7 @@ def main() -> int:
         error = difference(model)
         for training in (False, True):
             row = measure(model, training, rounds, budget)
-            setting = {"dtype": "float32", "threads": threads, "jit": False, "kernels": 1}
-            processes.say({**row, **setting, "loss_difference": error})
+            processes.say({**row, "loss_difference": error})
     return 0
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from statistics import geometric_mean, median
 
 from bench import plots
 from bench.processes import ROOT
@@ -39,15 +40,24 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _main(found: dict, name: str, cold: bool = False, threads: int | None = None) -> list[dict]:
-    """In the graph, float32, not compiled; on all threads unless said otherwise."""
+def _main(
+    found: dict,
+    name: str,
+    *,
+    section: str = "results",
+    dtype: str = "float32",
+    jit: bool = False,
+    cold: bool = False,
+    threads: int | None = None,
+) -> list[dict]:
+    """In the graph, float32, not compiled, on all threads, unless said otherwise."""
     return [
         row
-        for row in found["results"]
+        for row in found[section]
         if row["pass"] == name
-        and row["dtype"] == "float32"
+        and row["dtype"] == dtype
         and row["threads"] == (threads or found["machine"]["threads"])
-        and not row["jit"]
+        and row["jit"] == jit
         and (row["kernels"] > 1) == cold
     ]
 
@@ -68,6 +78,10 @@ def _times(ratio: dict | float | None) -> str:
     value = ratio["median"] if isinstance(ratio, dict) else ratio
     text = f"{value:.1f}" if value >= 1.95 else f"{value:.2f}"
     return f"**{text}×**" if value < 1 else f"{text}×"
+
+
+def _with_spread(ratio: dict | None) -> str:
+    return _times(ratio) + (f" ±{spread_of(ratio):.0%}" if ratio else "")
 
 
 def _us(value: float) -> str:
@@ -95,13 +109,22 @@ def first_screen(found: dict) -> str:
     }
     last = f"at most {worst['op']:.0e} ({worst['plain']:.0e})"
     rows.append([f"geometric mean of {len(both[0])} shapes", *cells, last])
+    spreads = [
+        spread_of(row["ratio"][name])
+        for rows_ in both
+        for row in rows_
+        for name in names
+        if row["shape"] in FIRST_SCREEN
+    ]
     lost = [sum(row["ratio"]["plain"]["median"] < 1 for row in rows_) for rows_ in both]
     most = max(found["memory"], key=lambda row: row["inputs"])
     peak = {name: f"{value / 1e6:.0f} MB" for name, value in most["peak_bytes"].items()}
     text = (
         f"{lost[0]} of the {len(both[0])} shapes forward and {lost[1]} with gradients are slower "
         f"than plain reuse. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
-        f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. "
+        f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. From one of the "
+        f"{found['runs']} processes to another these ratios moved by ±{median(spreads):.0%} (the "
+        f"median of them), at most ±{max(spreads):.0%}. "
     )
     return f"{_table(heads, rows)}\n{text}{_machine(found)}"
 
@@ -109,21 +132,79 @@ def first_screen(found: dict) -> str:
 def _all(found: dict, name: str, **which: object) -> str:
     rows = _main(found, name, **which)
     names = list(dict.fromkeys(n for row in rows for n in row["ratio"]))
-    heads = ["use", "shape", "µs", "of the limit", *(f"vs {LABELS[n]}" for n in names), "error"]
-    cells = [
-        [
-            row["use"],
-            _shape(row),
-            f"{_us(row['us']['op']['median'])} ± {spread_of(row['us']['op']):.0%}",
-            f"{row['of_limit']:.0%} ({row['limit_by']})",
-            *(_times(row["ratio"].get(n)) for n in names),
-            f"{row['error']['op']:.0e} ({row['error']['plain']:.0e})",
-        ]
-        for row in rows
-    ]
+    bounded = "of_limit" in rows[0]
+    heads = ["use", "shape", "µs", *["of the limit"] * bounded]
+    heads += [*(f"vs {LABELS[n]}" for n in names), "error"]
+    cells = []
+    for row in rows:
+        limit = [f"{row['of_limit']:.0%} ({row['limit_by']})"] if bounded else []
+        cells.append(
+            [
+                row["use"],
+                _shape(row),
+                f"{_us(row['us']['op']['median'])} ±{spread_of(row['us']['op']):.0%}",
+                *limit,
+                *(_with_spread(row["ratio"].get(n)) for n in names),
+                f"{row['error']['op']:.0e} ({row['error']['plain']:.0e})",
+            ]
+        )
     mean = means(rows)
-    cells.append(["geometric mean", "", "", "", *(_times(mean[n]) for n in names), ""])
+    blank = [""] * (2 + bounded)
+    cells.append(["geometric mean", *blank, *(_times(mean[n]) for n in names), ""])
     return _table(heads, cells)
+
+
+def _eager(found: dict) -> str:
+    """Of layers, which are what users call: SharedDense against a Dense per input."""
+    both = [_main(found, name, section="eager") for name in PASSES]
+    heads = ["use", "shape"]
+    for title in ("forward", "with gradients"):
+        heads += [f"{title}: SharedDense, µs", "vs a Dense per input"]
+    cells, mean = [], []
+    for rows in zip(*both, strict=True):
+        cells.append([rows[0]["use"], _shape(rows[0])])
+        for row in rows:
+            layer = row["us"]["layer"]
+            cells[-1] += [
+                f"{_us(layer['median'])} ±{spread_of(layer):.0%}",
+                _times(row["us"]["keras"]["median"] / layer["median"]),
+            ]
+    for rows in both:
+        ratios = [row["us"]["keras"]["median"] / row["us"]["layer"]["median"] for row in rows]
+        mean += ["", _times(geometric_mean(ratios))]
+    return _table(heads, [*cells, ["geometric mean", *mean]])
+
+
+def _peers(found: dict) -> str:
+    """Times over the op's called from Python too, in another process: no ratio of rounds."""
+    names = list(dict.fromkeys(row["peer"] for row in found["peers"]))
+    if not names:
+        return "None was installed.\n"
+    heads = ["use", "shape"]
+    for title in ("forward", "with gradients"):
+        heads += [f"{title}: op, µs", *(f"vs {name}" for name in names)]
+    us = {
+        (row["peer"], row["shape"], row["pass"]): row["us"]["median"]
+        for row in found["peers"]
+        if row["dtype"] == "float32"
+    }
+    ratios: dict[tuple, list[float]] = {}
+    cells = []
+    for rows in zip(*(_main(found, name, section="eager") for name in PASSES), strict=True):
+        cells.append([rows[0]["use"], _shape(rows[0])])
+        for row in rows:
+            op = row["us"]["op"]["median"]
+            cells[-1].append(_us(op))
+            for name in names:
+                ratio = us[name, row["shape"], row["pass"]] / op
+                ratios.setdefault((row["pass"], name), []).append(ratio)
+                cells[-1].append(_times(ratio))
+    last = ["geometric mean", ""]
+    for name in PASSES:
+        last += ["", *(_times(geometric_mean(ratios[name, peer])) for peer in names)]
+    versions = {row["peer"]: row["version"] for row in found["peers"]}
+    said = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{_table(heads, [*cells, last])}\n{said}.\n"
 
 
 def _memory(found: dict) -> str:
@@ -137,7 +218,7 @@ def _memory(found: dict) -> str:
 
 def _models(found: dict) -> str:
     def cell(values: dict) -> str:
-        return f"{_times(values)} ({values['q1']:.2f}–{values['q3']:.2f})"
+        return f"{_times(values)} ({values['low']:.2f}–{values['high']:.2f})"
 
     rows = [
         [
@@ -178,7 +259,7 @@ def _machine(found: dict) -> str:
         f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}; TensorFlow "
         f"{versions['tensorflow']}, Keras {versions['keras']}, {versions['compiler']}; FMA "
         f"{limit['fma']['float32'] / 1e9:.0f} GFLOP/s in float32, reading at {levels} GB/s. "
-        f"`{found['command']}`, {found['rounds']} rounds, commit "
+        f"`{found['command']}`, {found['runs']} processes of {found['rounds']} rounds, commit "
         f"{found['commit']['hash'][:12]}.\n"
     )
 

@@ -2,8 +2,8 @@
 
     python -m bench.peers NAME THREADS DTYPE ROUNDS BUDGET PASSES SHAPE...
 
-PASSES is separated by commas. Prints a line of JSON, either with why there is nothing to time or
-with the version, then for each pass a row for each shape.
+PASSES is separated by commas. Prints a line of JSON with the version, then for each pass
+a row for each shape.
 
 Calls are timed from Python, which costs some microseconds an operation; JAX compiles all of a call
 into one, as XLA does for TensorFlow. The process is confined to as many processors as there are
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bench import exact, interleaved, machine, medians, processes
+from bench import exact, interleaved, machine, processes
 from bench.exact import Drawn
 from bench.shapes import Shape, parse
 
@@ -98,10 +98,15 @@ def jax_layer(drawn: Drawn, dtype: str, backward: bool, threads: int) -> Prepare
 LAYERS = {"torch": torch_layer, "jax": jax_layer}
 
 
+def missing(name: str) -> bool:
+    """Whether a library of LAYERS is not installed."""
+    return importlib.util.find_spec(name) is None
+
+
 def time_shape(
     name: str, shape: Shape, dtype: str, backward: bool, threads: int, rounds: int, budget: float
 ) -> dict:
-    """Microseconds of a call from Python, and how far the results are from float64."""
+    """Seconds of a call from Python in every round, and how far the results are from float64."""
     call, rounded, arrays = LAYERS[name](exact.draw(shape, dtype), dtype, backward, threads)
 
     def run(count: int) -> float:
@@ -110,9 +115,8 @@ def time_shape(
             call()
         return time.perf_counter() - start
 
-    (seconds,) = interleaved.measure({name: run}, rounds, budget, {}).values()
     return {
-        "us": medians.spread(seconds, 1e6),
+        "seconds": interleaved.measure({name: run}, rounds, budget, {}),
         "error": exact.error(arrays(call()), rounded, backward, dtype),
     }
 
@@ -121,7 +125,7 @@ def measure(
     name: str, timed: Sequence[Shape], passes: Sequence[str], dtype: str, threads: int,
     rounds: int, budget: float,
 ) -> Iterator[dict]:  # fmt: skip
-    """What the process of its own prints: {skipped} or {version}, then the rows, pass by pass.
+    """What the process of its own prints: {version}, then the rows, pass by pass.
 
     Raises:
         RuntimeError: the process failed; the message is the last it said.
@@ -135,9 +139,6 @@ def measure(
 def main() -> int:
     """Times the shapes of the command line."""
     name, threads, dtype, rounds, budget, passes = sys.argv[1:7]
-    if importlib.util.find_spec(name) is None:
-        processes.say({"skipped": "not installed"})
-        return 0
     if hasattr(os, "sched_setaffinity"):  # before the library counts them
         os.sched_setaffinity(0, machine.cpus()[: int(threads)])
     processes.say({"version": importlib.import_module(name).__version__})

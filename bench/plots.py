@@ -180,12 +180,14 @@ def models(found: dict, file: Path) -> None:
         for k, (way, (label, colour)) in enumerate(ways.items()):
             spread = [row["ratio"][way] for row in own]
             value = [s["median"] for s in spread]
-            error = np.transpose([(s["median"] - s["q1"], s["q3"] - s["median"]) for s in spread])
+            error = np.transpose(
+                [(s["median"] - s["low"], s["high"] - s["median"]) for s in spread]
+            )
             place = np.arange(len(own)) + (0.5 - k) * 0.36
             axis.barh(place, value, 0.34, xerr=error, color=colour, label=label, ecolor=INK,
                       error_kw={"linewidth": 0.8})  # fmt: skip
             for y, v, s in zip(place, value, spread, strict=True):
-                axis.text(s["q3"], y, f" {v:.2f}", va="center", fontsize=8, color=INK)
+                axis.text(s["high"], y, f" {v:.2f}", va="center", fontsize=8, color=INK)
         axis.axvline(1, color=OURS, linewidth=1.5)
         axis.set_yticks(range(len(own)), [row["model"] for row in own])
         axis.invert_yaxis()

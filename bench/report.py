@@ -14,6 +14,10 @@ LABELS = {
     "layer": "layer", "numpy": "NumPy",
 }  # fmt: skip
 PASSES = {"forward": "Forward", "forward+backward": "Forward and backward"}
+SPREADS = {  # by whether there was one run
+    False: "half the distance between the least and the greatest process",
+    True: "half the distance between the quartiles of the rounds",
+}
 ALL = "all"  # the group of means over all groups
 
 
@@ -85,8 +89,8 @@ def _bytes(value: float) -> str:
 
 
 def spread_of(values: dict[str, float]) -> float:
-    """Half the distance between the quartiles, as a part of the median."""
-    return (values["q3"] - values["q1"]) / 2 / values["median"]
+    """Half the distance from low to high, as a part of the median."""
+    return (values["high"] - values["low"]) / 2 / values["median"]
 
 
 Column = tuple[str, int, Callable[[dict], str]]  # head, width, cell
@@ -279,7 +283,7 @@ def _models(found: dict) -> list[str]:
         return []
     lines = [
         "",
-        "Whole models, Adam: times as long as with SharedDense (quartiles), with a Dense per input "
+        "Whole models, Adam: times as long as with SharedDense (spread), with a Dense per input "
         "and with one concat; largest relative difference of the first losses from a Dense's",
     ]
     width = max(len(f"{row['model']}, {row['shape']}") for row in found["models"])
@@ -289,7 +293,7 @@ def _models(found: dict) -> list[str]:
     )
 
     def cell(values: dict[str, float]) -> str:
-        return f"{_ratio(values['median'])}({values['q1']:.2f}-{values['q3']:.2f})"
+        return f"{_ratio(values['median'])}({values['low']:.2f}-{values['high']:.2f})"
 
     for row in found["models"]:
         name = f"{row['model']}, {row['shape']}"
@@ -311,7 +315,8 @@ def text(found: dict) -> str:
         f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['isa']}",
         ", ".join(f"{name} {version}" for name, version in v.items()),
         f"{revision}; {found['command']}",
-        f"bias and relu; median of {found['rounds']} rounds; +- half the distance of the quartiles",
+        f"bias and relu; medians of {found['runs']} x {found['rounds']} rounds (processes x in "
+        f"each); +- {SPREADS[found['runs'] == 1]}",
         "vs: times the op is faster than plain reuse (TensorFlow's fused matmul per input), Keras "
         "(a Dense per input), concat and stack (with their copies), XLA (of plain reuse); ! where "
         "it is slower",

@@ -5,27 +5,41 @@ from __future__ import annotations
 import datetime
 import itertools
 import shlex
-import subprocess
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from bench import graph, kernel_only, limits, load, machine, memory, peers, processes, report
-from bench.graph import Job
+from bench import (
+    graph,
+    kernel_only,
+    limits,
+    load,
+    machine,
+    medians,
+    memory,
+    peers,
+    processes,
+    report,
+)  # fmt: skip
+from bench.graph import LATE, Job
 from bench.shapes import Workload, grid, parse
 
-FORMAT = 2
+FORMAT = 3
 PASSES = ("forward", "forward+backward")
 PARTS = (*PASSES, "eager", "kernel only", "peers", "memory", "load", "models", "grid")
 SECTIONS = ("results", "eager", "grid", "kernel_only", "peers", "memory", "load", "models")
 # Where not everything is asked for: the group where calls from Python, cold weights and a single
 # thread matter most.
 MAIN_GROUP = "skinny"
-LOAD_REPEATS = 5
 MODEL_ROWS = 8  # of bench.models, which imports TensorFlow
 
-Rows = Iterator[tuple[str, dict]]  # section and row
+# What tells a row from the others of its section.
+KEY = ("peer", "model", "contestant", "shape", "pass", "dtype", "threads", "jit", "kernels")
+
+# Section and row; where there are several runs, the row comes again, of all runs so far.
+Rows = Iterator[tuple[str, dict]]
+T = TypeVar("T")
 
 
 class NoOp(Exception):
@@ -40,10 +54,10 @@ class Plan(NamedTuple):
     dtypes: Sequence[str]  # of limits.ITEM_BYTES
     jits: Sequence[bool]  # whether XLA compiles all contestants
     threads: int
-    rounds: int
+    runs: int  # processes that measure the same
+    rounds: int  # of each run
     budget: float  # seconds per contestant and round
-    full: bool  # everything of every workload, dtype and number of threads
-    all_inputs: bool  # memory for every number of inputs
+    full: bool  # everything of every workload
 
     @property
     def thread_counts(self) -> list[int]:
@@ -60,8 +74,24 @@ class Part(NamedTuple):
     """Rows that are made one after the other, by a process or several."""
 
     name: str
-    count: int
+    count: int  # of rows, each as often as there are runs
     rows: Rows
+
+
+def key(row: dict) -> tuple:
+    """What tells a row from the others of its section."""
+    return tuple(row.get(field) for field in KEY)
+
+
+def merged(runs: Sequence[dict], of: str = "op") -> dict:
+    """What every run printed of one row, as the results have it."""
+    seconds = [run["seconds"] for run in runs]
+    row = {**runs[-1], **medians.times(seconds, of), "runs": len(runs)}
+    del row["seconds"]
+    late = {name for each in seconds for name in each} - row["us"].keys()
+    if late:  # in one run or other
+        row["skipped"] = row["skipped"] | dict.fromkeys(late, LATE)
+    return row
 
 
 def jobs(plan: Plan, threads: int) -> list[Job]:
@@ -69,10 +99,12 @@ def jobs(plan: Plan, threads: int) -> list[Job]:
     main = threads == plan.threads
     wanted = []
     for dtype, jit, name in itertools.product(plan.dtypes, plan.jits, PASSES):
+        first = dtype == plan.dtypes[0] and jit == plan.jits[0]
         for workload in plan.workloads:
             skinny = workload.group == MAIN_GROUP
-            few = skinny and name == PASSES[0]  # of which other numbers of threads are told
-            if name not in plan.parts or not (main or few or plan.full):
+            # Of which other numbers of threads are told.
+            chosen = first and (plan.full or (skinny and name == PASSES[0]))
+            if name not in plan.parts or not (main or chosen):
                 continue
             job = Job("results", workload.shape.name, name != PASSES[0], dtype, jit, False)
             wanted.append(job)
@@ -117,13 +149,14 @@ class Run:
                 "caches": [cache._asdict() for cache in measured.caches],
             },
             "versions": {},
-            "commit": commit(),
+            "commit": machine.commit(),
             "command": shlex.join(["python", "-m", "bench", *arguments]),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "runs": plan.runs,
             "rounds": plan.rounds,
             "budget": plan.budget,
             "interrupted": False,
-            "limit": described(measured),
+            "limit": machine.described(measured),
             "skipped": {},
             "results": [],
             "geometric_means": [],
@@ -151,7 +184,7 @@ class Run:
         parts = [
             Part(
                 "in the graph",
-                len(main),
+                len(main) * self.plan.runs,
                 self._graph(main, self.plan.workloads, self.plan.threads, lines),
             ),
             *self._others(),
@@ -168,8 +201,11 @@ class Run:
     def _keep(self, part: Part, bar: tqdm) -> None:
         bar.set_description(part.name)
         try:
+            places: dict[tuple, int] = {}
             for section, row in part.rows:
-                self.found[section].append(row)
+                rows = self.found[section]
+                place = places.setdefault((section, *key(row)), len(rows))
+                rows[place : place + 1] = [row]
                 bar.set_description(f"{part.name}: {row.get('shape', row.get('contestant'))}")
                 bar.update()
         except (RuntimeError, OSError, ValueError) as error:  # of another process: the rest is kept
@@ -188,12 +224,12 @@ class Run:
 
     def _others(self) -> Iterator[Part]:
         """All parts but the first."""
-        plan = self.plan
+        plan, runs = self.plan, self.plan.runs
         for threads in plan.thread_counts:
             wanted = jobs(plan, threads)
             if threads != plan.threads and wanted:
                 rows = self._graph(wanted, plan.workloads, threads)
-                yield Part(f"in the graph, {threads} threads", len(wanted), rows)
+                yield Part(f"in the graph, {threads} threads", runs * len(wanted), rows)
         if "kernel only" in plan.parts:
             for dtype in plan.dtypes:
                 if dtype not in kernel_only.DTYPES:
@@ -201,39 +237,56 @@ class Run:
                     continue
                 for threads in plan.thread_counts:
                     rows = self._kernel_only(dtype, threads)
-                    yield Part(f"kernel only, {threads} threads", len(plan.workloads), rows)
+                    count = runs * len(plan.workloads)
+                    yield Part(f"kernel only, {threads} threads", count, rows)
         if "peers" in plan.parts:
-            count = len(plan.workloads) * len(plan.passes)
+            count = runs * len(plan.workloads) * len(plan.passes)
             for name, dtype in itertools.product(peers.LAYERS, plan.dtypes):
                 yield Part(name, count, self._peer(name, dtype))
         if "memory" in plan.parts:
-            inputs = memory.INPUTS if plan.full or plan.all_inputs else memory.INPUTS[-1:]
+            inputs = memory.INPUTS if plan.full else memory.INPUTS[-1:]
             made = memory.rows(inputs, plan.threads, plan.dtypes[0])
             yield Part("memory", len(inputs), (("memory", row) for row in made))
         if "load" in plan.parts:
-            made = load.rows(plan.dtypes[0], LOAD_REPEATS if plan.full else 1)
+            made = load.rows(plan.dtypes[0], runs)
             yield Part("load", len(load.CONTESTANTS) * len(load.WAYS), (("load", r) for r in made))
         if "models" in plan.parts:
-            arguments = [plan.threads, plan.rounds, plan.budget]
-            made = processes.lines("bench.models", arguments, graph.ENVIRONMENT)
-            yield Part("models", MODEL_ROWS, (("models", row) for row in made))
+            yield Part("models", runs * MODEL_ROWS, self._models())
         cells = grid_jobs(plan)
         if cells:
-            yield Part("grid", len(cells), self._graph(cells, grid(), plan.threads))
+            yield Part("grid", runs * len(cells), self._graph(cells, grid(), plan.threads))
+
+    def _runs(
+        self, start: Callable[[], Iterator[dict]], rows: Sequence[T], of: str = "op"
+    ) -> Iterator[tuple[T, dict]]:
+        """Starts a process for every run and goes through its rows: what each is of, and what all
+        runs so far say of it.
+        """
+        said: list[list[dict]] = [[] for _ in rows]
+        for _ in range(self.plan.runs):
+            for what, before, line in zip(rows, said, start(), strict=True):
+                before.append(line)
+                yield what, merged(before, of)
 
     def _graph(
         self,
         wanted: Sequence[Job],
         workloads: Sequence[Workload],
         threads: int,
-        lines: Iterator[dict] | None = None,
+        first: Iterator[dict] | None = None,
     ) -> Rows:
-        """Rows of jobs on these workloads, of a process that is started unless one has been."""
-        if lines is None:
-            lines = self._start(wanted, threads)
-            next(lines)
+        """Rows of jobs on these workloads; the first process is started unless it has been."""
+
+        def start() -> Iterator[dict]:
+            nonlocal first
+            lines, first = first, None
+            if lines is None:
+                lines = self._start(wanted, threads)
+                next(lines)
+            return lines
+
         by_name = {workload.shape.name: workload for workload in workloads}
-        for job, line in zip(wanted, lines, strict=True):
+        for job, line in self._runs(start, wanted):
             row = {
                 **by_name[job.shape].described(),
                 "dtype": job.dtype,
@@ -250,9 +303,13 @@ class Run:
     def _kernel_only(self, dtype: str, threads: int) -> Rows:
         plan, best = self.plan, self.measured.machines[threads]
         shapes = [workload.shape for workload in plan.workloads]
-        lines = kernel_only.measure(shapes, dtype, threads, plan.rounds, plan.budget)
-        self.found["blas"] = next(lines)["blas"]
-        for workload, line in zip(plan.workloads, lines, strict=True):
+
+        def start() -> Iterator[dict]:
+            lines = kernel_only.measure(shapes, dtype, threads, plan.rounds, plan.budget)
+            self.found["blas"] = next(lines)["blas"]
+            return lines
+
+        for workload, line in self._runs(start, plan.workloads, of="core"):
             job = Job("kernel_only", workload.shape.name, False, dtype, False, False)
             yield (
                 "kernel_only",
@@ -270,15 +327,22 @@ class Run:
     def _peer(self, name: str, dtype: str) -> Rows:
         plan = self.plan
         shapes = [workload.shape for workload in plan.workloads]
-        lines = peers.measure(
-            name, shapes, plan.passes, dtype, plan.threads, plan.rounds, plan.budget
-        )
-        head = next(lines)
-        if "skipped" in head:
-            self.found["skipped"][name] = head["skipped"]
+        if peers.missing(name):
+            self.found["skipped"][name] = "not installed"
             return
-        pairs = itertools.product(plan.passes, plan.workloads)
-        for (which, workload), line in zip(pairs, lines, strict=True):
+        version = ""
+
+        def start() -> Iterator[dict]:
+            nonlocal version
+            lines = peers.measure(
+                name, shapes, plan.passes, dtype, plan.threads, plan.rounds, plan.budget
+            )
+            version = next(lines)["version"]
+            return lines
+
+        pairs = list(itertools.product(plan.passes, plan.workloads))
+        for (which, workload), line in self._runs(start, pairs, of=name):
+            alone = {"us": line["us"][name], "error": line["error"], "runs": line["runs"]}
             yield (
                 "peers",
                 {
@@ -288,11 +352,22 @@ class Run:
                     "jit": False,
                     "kernels": 1,
                     "peer": name,
-                    "version": head["version"],
+                    "version": version,
                     "pass": which,
-                    **line,
+                    **alone,
                 },
             )
+
+    def _models(self) -> Rows:
+        plan = self.plan
+
+        def start() -> Iterator[dict]:
+            arguments = [plan.threads, plan.rounds, plan.budget]
+            return processes.lines("bench.models", arguments, graph.ENVIRONMENT)
+
+        setting = {"dtype": "float32", "threads": plan.threads, "jit": False, "kernels": 1}
+        for _, line in self._runs(start, range(MODEL_ROWS), of="shared"):
+            yield "models", {**line, **setting}
 
 
 def bound(job: Job, best: limits.Machine, us: float, bias: bool = True) -> dict:
@@ -308,38 +383,3 @@ def bound(job: Job, best: limits.Machine, us: float, bias: bool = True) -> dict:
         "of_limit": 1e6 * limit.seconds / us,
         "floor_us": 1e6 * limits.floor(shape, job.backward, dtype, best).seconds,
     }
-
-
-def described(measured: machine.Measured) -> dict:
-    """The machine's limits as the results keep them: rates per second, capacities in bytes."""
-    return {
-        "source": measured.source,
-        "machines": [
-            {
-                "threads": threads,
-                "fma": found.fma,
-                "levels": [
-                    # DRAM holds everything, but infinity is no JSON.
-                    {**level._asdict(), "capacity": None}
-                    if level.capacity == float("inf")
-                    else level._asdict()
-                    for level in found.levels
-                ],
-            }
-            for threads, found in measured.machines.items()
-        ],
-    }
-
-
-def commit() -> dict | None:
-    """Of this checkout, and whether files that git knows differ from it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(machine.ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return {"hash": git("rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return None

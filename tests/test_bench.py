@@ -205,13 +205,24 @@ def test_the_hopeless_are_left_out_but_never_the_first():
 
 
 def test_ratios_are_of_rounds():
-    seconds = {"op": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 2.0]}
-    assert medians.ratios(seconds, "plain") == {"median": 1.0, "q1": 0.75, "q3": 1.5}
-    assert medians.ratios(seconds, "op", of="plain")["median"] == 1.0
-    assert medians.ratios(seconds, "op", of="plain")["q3"] == 1.5
-    times = medians.times(seconds)
-    assert times["us"]["op"] == {"median": 2e6, "q1": 1.5e6, "q3": 3e6}
-    assert times["ratio"] == {"plain": medians.ratios(seconds, "plain")}
+    runs = [{"op": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 2.0]}]
+    assert medians.ratios(runs, "plain") == {"median": 1.0, "low": 0.75, "high": 1.5}
+    assert medians.ratios(runs, "op", of="plain") == {"median": 1.0, "low": 0.75, "high": 1.5}
+    times = medians.times(runs)
+    assert times["us"]["op"] == {"median": 2e6, "low": 1.5e6, "high": 3e6}
+    assert times["ratio"] == {"plain": medians.ratios(runs, "plain")}
+
+
+def test_the_spread_of_several_runs_is_that_between_them():
+    """Not between their rounds, which here differ more, nor of rounds of different runs."""
+    runs = [
+        {"op": [1.0, 2.0, 9.0], "plain": [3.0, 3.0, 9.0], "xla": [1.0] * 3},
+        {"op": [3.0, 4.0, 5.0], "plain": [3.0, 4.0, 5.0]},
+        {"op": [1.0, 1.0, 1.0], "plain": [5.0, 8.0, 1.0], "xla": [1.0] * 3},
+    ]
+    times = medians.times(runs)
+    assert times["us"]["op"] == {"median": 2e6, "low": 1e6, "high": 4e6}
+    assert times["ratio"] == {"plain": {"median": 1.5, "low": 1.0, "high": 5.0}}
 
 
 def test_shapes():

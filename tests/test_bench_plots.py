@@ -12,7 +12,7 @@ from bench import plots
 
 
 def spread(value):
-    return {"median": value, "q1": value * 0.9, "q3": value * 1.2}
+    return {"median": value, "low": value * 0.9, "high": value * 1.2}
 
 
 def row(inputs, rows, plain, **more):

@@ -1,6 +1,5 @@
-"""What the benchmark writes: its layout, its tables, comparing two, stopping, other processes."""
+"""What the benchmark writes: its layout, its tables, stopping, other processes."""
 
-import copy
 import json
 import re
 import subprocess
@@ -15,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 import bench  # noqa: E402
 from bench import __main__ as command  # noqa: E402
-from bench import compare, exact, graph, load, machine, memory, peers, report, run  # noqa: E402
+from bench import exact, graph, load, machine, memory, peers, report, run  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
 from bench.shapes import WORKLOADS, Shape, Workload, parse  # noqa: E402
 
@@ -36,7 +35,7 @@ def sample():
 
 
 def plan(*parts, workloads=(SKINNY, OWN), dtypes=("float32",), jits=(False,), full=False):
-    return run.Plan(workloads, parts, dtypes, jits, 2, 2, 0.0005, full, False)
+    return run.Plan(workloads, parts, dtypes, jits, 2, 2, 2, 0.0005, full)
 
 
 def test_everything_is_laid_out_as_documented(monkeypatch, sample):
@@ -94,14 +93,18 @@ def test_everything_is_laid_out_as_documented(monkeypatch, sample):
 def test_full_is_everything_of_everything():
     options = command._options(["--full"])
     wanted = run.jobs(command._plan(options, WORKLOADS), 1)
-    assert {(job.dtype, job.jit) for job in wanted} == {
+    # On another number of threads the first dtype, not compiled.
+    assert {(job.section, job.dtype, job.jit) for job in wanted} == {("results", "float32", False)}
+    assert len([job for job in wanted if not job.cold]) == 2 * len(WORKLOADS)
+    assert len([job for job in wanted if job.cold]) == 6
+    jobs = run.jobs(command._plan(options, WORKLOADS), 2)
+    assert {(job.dtype, job.jit) for job in jobs} == {
         (dtype, jit) for dtype in ("float32", "bfloat16") for jit in (False, True)
     }
-    assert len([job for job in wanted if not job.cold]) == 2 * 2 * 2 * len(WORKLOADS)
-    assert len([job for job in wanted if job.cold]) == 2 * 6
-    assert {job.section for job in run.jobs(command._plan(options, WORKLOADS), 2)} == {
-        "results", "eager",
-    }  # fmt: skip
+    graph_jobs = [job for job in jobs if job.section == "results"]
+    assert len([job for job in graph_jobs if not job.cold]) == 2 * 2 * 2 * len(WORKLOADS)
+    assert len([job for job in graph_jobs if job.cold]) == 2 * 6
+    assert len([job for job in jobs if job.section == "eager"]) == 2 * 2 * len(WORKLOADS)
     assert len(run.grid_jobs(command._plan(options, WORKLOADS))) == 2 * 30
     assert not run.grid_jobs(command._plan(command._options([]), WORKLOADS))
     forced = command._plan(command._options(["--full", "--dtype", "half", "--jit"]), WORKLOADS)
@@ -155,13 +158,11 @@ def fake_start(rows, then):
 
     def start(jobs, dtypes, *_):
         yield {"isa": "", "versions": {}, "no_op": dict.fromkeys(dtypes, "")}
-        spread = {"median": 2.0, "q1": 1.0, "q3": 3.0}
-        for _ in jobs[:rows]:
+        for job in jobs[:rows]:
             yield {
-                "us": {"op": spread, "plain": spread},
-                "ratio": {"plain": spread},
+                "seconds": {"op": [1.0], "plain": [2.0]},
                 "skipped": {},
-                "kernels": 1,
+                "kernels": 1 + job.cold,
                 "error": {"op": 0.0, "plain": 0.0},
             }
         raise then
@@ -181,6 +182,33 @@ def test_interruption_keeps_what_is_complete(complete, monkeypatch, tmp_path, ca
     assert [row["shape"] for row in found["results"]] == ["2x32 784->128"][:complete]
     text = capsys.readouterr().out
     assert "Interrupted" in text and ("2x32 784->128" in text) == bool(complete)
+
+
+def test_several_runs_are_one_row(monkeypatch):
+    """Of the processes that time the same; after Ctrl-C, of those there were."""
+    started = []
+
+    def start(jobs, *_):
+        started.append(len(jobs))
+        yield {"isa": "", "versions": {}, "no_op": {}}
+        for i, _ in enumerate(jobs):
+            if len(started) == 3 and i == 1:
+                raise KeyboardInterrupt
+            yield {
+                "seconds": {"op": [1.0] * 3, "plain": [1.0 + len(started)] * 3},
+                "skipped": {}, "kernels": 1, "error": {"op": 0.0, "plain": 0.0},
+            }  # fmt: skip
+
+    monkeypatch.setattr(graph, "start", start)
+    made = plan("forward+backward")._replace(runs=3)
+    found = run.Run(made, MEASURED, []).run()
+    assert started == [2] * 3 and found["interrupted"] and found["runs"] == 3
+    assert [(row["shape"], row["runs"]) for row in found["results"]] == [
+        (SKINNY.shape.name, 3), (OWN.shape.name, 2),
+    ]  # fmt: skip
+    assert [row["ratio"]["plain"] for row in found["results"]] == [
+        {"median": 3.0, "low": 2.0, "high": 4.0}, {"median": 2.5, "low": 2.0, "high": 3.0},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("part", ["eager", "kernel only", "memory", "load", "grid"])
@@ -275,53 +303,6 @@ def test_tables_of_the_sample(sample):
     assert re.search(r"2x1 1024->1024 +230\.0 +\d% +1\.3e-07 +2\.30 +0\.77!", torch)
 
 
-def write(path, found):
-    path.write_text(report.to_json(found))
-    return str(path)
-
-
-def test_compare_marks_what_changed_by_more_than_the_spread(sample, tmp_path, capsys):
-    other = copy.deepcopy(sample)
-    other["commit"] = {"hash": "1" * 40, "dirty": True}
-    slower, faster, within = other["results"][:3]
-    for row, factor in ((slower, 1.5), (faster, 0.5), (within, 1.05)):
-        row["us"]["op"] = {name: factor * us for name, us in row["us"]["op"].items()}
-    del other["grid"][0]
-    paths = [write(tmp_path / "a", sample), write(tmp_path / "b", other)]
-    assert command.main(["compare", *paths]) == 0
-    text = capsys.readouterr().out
-    lines = [line for line in text.splitlines() if " float32 2t" in line]
-    assert re.search(r"1\.500 \[1\.399, 1\.608\] ! ", lines[0])
-    assert re.search(r"0\.500 \[0\.466, 0\.536\] \+ ", lines[1])
-    assert " 1.050 [" in lines[2] and not re.search(r"\] [+!]", lines[2])
-    assert len(re.findall(r"\] [+!]", text)) == 2
-    assert "second: commit 111111111111, with changes" in text
-    assert "grid: 1 only in the first: 1x1 512->512 forward float32 2t" in text
-    for words in ("torch 2x1", "forward float32 1t cold", "float32 2t jit"):
-        assert words in text
-
-
-def test_compare_refuses_different_machines(sample, tmp_path, capsys):
-    other = copy.deepcopy(sample)
-    other["machine"]["cpu"] = "another"
-    paths = [write(tmp_path / "a", sample), write(tmp_path / "b", other)]
-    assert command.main(["compare", *paths]) == 2
-    told = capsys.readouterr()
-    assert "Different machines: cpu made up against another" in told.err and not told.out
-    assert "--force" in told.err
-    assert command.main(["compare", *paths, "--force"]) == 0
-    told = capsys.readouterr()
-    assert "Different machines" in told.err and "1.000 [" in told.out
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}'])
-def test_compare_reads_only_its_own_layout(text, tmp_path, capsys):
-    path = tmp_path / "a"
-    path.write_text(text)
-    assert command.main(["compare", str(path), str(path)]) == 2
-    assert re.search(r"cannot be read|has layout (None|1)", capsys.readouterr().err)
-
-
 def test_a_peer_that_is_missing_is_skipped_by_name():
     made = run.Run(plan("peers"), MEASURED, [])
     peers_rows = list(made._peer("no_such_library", "float32"))
@@ -344,7 +325,7 @@ def test_a_peer_is_judged_by_float64(backward, monkeypatch):
     for factor, least, most in ((1.0, -1.0, 1e-12), (1.01, 1e-3, 0.1)):
         monkeypatch.setitem(peers.LAYERS, "fake", layer_of(factor))
         row = peers.time_shape("fake", shape, "float32", backward, 1, rounds=2, budget=1e-4)
-        assert least < row["error"] < most and row["us"]["median"] > 0
+        assert least < row["error"] < most and min(row["seconds"]["fake"]) > 0
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -367,8 +348,3 @@ def test_numbers_are_the_same_for_all():
         strict=True,
     ):
         np.testing.assert_array_equal(got, want)
-
-
-def test_compare_knows_every_section_with_times(sample):
-    timed = {name for name in run.SECTIONS if any("us" in row for row in sample[name])}
-    assert timed == set(compare.SECTIONS)

@@ -121,7 +121,7 @@ def run(markdown: str, name: str) -> None:
     for block in blocks_of(markdown):
         where = f"{name}:{block.line}"
         # Blank lines before it, so that a traceback names the line of the document.
-        code = compile("\n" * (block.line - 1) + block.code, name, "exec")
+        code = compile("\n" * (block.line - 1) + block.code, str(ROOT / name), "exec")
         must_raise = block.expected is not None and RAISED.match(block.expected)
         if block.apart:
             printed, error = run_apart(block)
