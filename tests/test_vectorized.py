@@ -340,6 +340,27 @@ def test_one_inside_the_other(path, at_once, rng):
         check([y[i, j] for y in got], exact.forward())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("stacked", "shape"),
+    [("bias", [TIMES, 1]), ("bias", [TIMES, 1, 5]), ("kernel", [1]), ("kernel", [1, 5])],
+)
+def test_a_bias_that_would_broadcast(rng, stacked, shape, compiled):
+    """Shapes known only when it runs: the op never sees a bias that is added after it."""
+    xs, kernel = draw(rng, TIMES, 4, 7), draw(rng, 7, 5)
+
+    @tf.function(input_signature=[tf.TensorSpec(None)] * 3, jit_compile=compiled)
+    def call(xs, kernel, bias):
+        if stacked == "bias":
+            return tf.vectorized_map(lambda b: sd.shared_matmul([xs[0]], kernel, b), bias)
+        return tf.vectorized_map(lambda w: sd.shared_matmul([xs[0]], w, bias), kernel)
+
+    if stacked == "kernel":
+        kernel = np.stack([kernel] * TIMES)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="" if compiled else "bias must have"):
+        call(*tensors([xs, kernel, draw(rng, *shape)]))
+
+
 def test_compiled_by_xla(path, at_once, rng):
     xs, kernel = draw(rng, TIMES, 4, 7), tf.constant(draw(rng, 7, 5))
 

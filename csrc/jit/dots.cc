@@ -1,5 +1,7 @@
 #include "jit/dots.h"
 
+#include <numeric>
+
 #include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/lib/math.h"
@@ -87,10 +89,18 @@ xla::PrimitiveType sum_type(xla::PrimitiveType type) {
   return type == xla::BF16 || type == xla::F16 ? xla::F32 : type;
 }
 
-XlaOp dot(XlaOp a, int a_axis, XlaOp b, int b_axis, xla::PrimitiveType type) {
+using Axes = std::vector<std::int64_t>;
+
+Axes all_but_last(int rank) {
+  Axes axes(rank - 1);
+  std::iota(axes.begin(), axes.end(), 0);
+  return axes;
+}
+
+XlaOp dot(XlaOp a, const Axes& a_axes, XlaOp b, const Axes& b_axes, xla::PrimitiveType type) {
   xla::DotDimensionNumbers axes;
-  axes.add_lhs_contracting_dimensions(a_axis);
-  axes.add_rhs_contracting_dimensions(b_axis);
+  axes.mutable_lhs_contracting_dimensions()->Add(a_axes.begin(), a_axes.end());
+  axes.mutable_rhs_contracting_dimensions()->Add(b_axes.begin(), b_axes.end());
   return xla::DotGeneral(a, b, axes, /*precision_config=*/nullptr, sum_type(type));
 }
 
@@ -98,42 +108,75 @@ XlaOp stack(const Ops& list) {
   return list.size() == 1 ? list[0] : xla::ConcatInDim(list[0].builder(), list, 0);
 }
 
-// Products with the kernel, of stacked rows.
-Ops rows_products(const Ops& list, const std::vector<Index>& rows, XlaOp kernel, int axis,
-                  xla::PrimitiveType type) {
-  const XlaOp product = dot(stack(list), 1, kernel, axis, type);
-  if (list.size() == 1) return {product};
-  Ops parts;
-  Index start = 0;
-  for (const Index count : rows) {
-    parts.push_back(xla::SliceInDim(product, start, start + count, 1, 0));
-    start += count;
-  }
-  return parts;
-}
-
 }  // namespace
 
-std::vector<XlaOp> Dots::forward(bool kept) const {
-  Ops flat;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    flat.push_back(xla::Reshape(inputs[i], {geometry.rows[i], geometry.in_features}));
+int Dots::rank(int i) const { return stacked ? 2 : geometry.output_shapes[i].dims(); }
+
+XlaOp Dots::rows_of(int i, XlaOp v, Index width) const {
+  return stacked ? xla::Reshape(v, {geometry.rows[i], width}) : v;
+}
+
+XlaOp Dots::result(XlaOp v, const TensorShape& shape) const {
+  v = xla::ConvertElementType(v, type);
+  return stacked ? xla::Reshape(v, shape.dim_sizes()) : v;
+}
+
+std::vector<XlaOp> Dots::rows_products(const std::vector<int>& of, const Ops& rows,
+                                       int axis) const {
+  Ops products;
+  if (!stacked) {
+    for (std::size_t j = 0; j < of.size(); ++j) {
+      products.push_back(dot(rows[j], {rank(of[j]) - 1}, kernel, {axis}, type));
+    }
+    return products;
   }
-  Ops outputs = rows_products(flat, geometry.rows, kernel, transposed ? 1 : 0, type);
-  Ops pre_activations;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
+  const XlaOp product = dot(stack(rows), {1}, kernel, {axis}, type);
+  if (of.size() == 1) return {product};
+  Index start = 0;
+  for (const int i : of) {
+    products.push_back(xla::SliceInDim(product, start, start + geometry.rows[i], 1, 0));
+    start += geometry.rows[i];
+  }
+  return products;
+}
+
+std::vector<XlaOp> Dots::forward(bool kept) const {
+  Ops rows;
+  std::vector<int> all(inputs.size());
+  std::iota(all.begin(), all.end(), 0);
+  for (const int i : all) rows.push_back(rows_of(i, inputs[i], geometry.in_features));
+  Ops outputs = rows_products(all, rows, transposed ? 1 : 0), pre_activations;
+  for (const int i : all) {
     XlaOp z = outputs[i];
     if (geometry.bias_of[i] >= 0) {
-      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)), {1});
+      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)),
+                   {rank(i) - 1});
     }
-    const auto shaped = [&](XlaOp v) {
-      return xla::Reshape(xla::ConvertElementType(v, type), geometry.output_shapes[i].dim_sizes());
-    };
-    if (kept) pre_activations.push_back(shaped(z));
-    outputs[i] = shaped(activate(geometry.activations[i], z));
+    if (kept) pre_activations.push_back(result(z, geometry.output_shapes[i]));
+    outputs[i] = result(activate(geometry.activations[i], z), geometry.output_shapes[i]);
   }
   outputs.insert(outputs.end(), pre_activations.begin(), pre_activations.end());
   return outputs;
+}
+
+XlaOp Dots::kernel_gradient(const std::vector<int>& of, const Ops& dz) const {
+  Ops xs, dzs;
+  for (const int i : of) {
+    xs.push_back(rows_of(i, inputs[i], geometry.in_features));
+    dzs.push_back(dz[i]);
+  }
+  if (stacked) {
+    xs = {stack(xs)};
+    dzs = {stack(dzs)};
+  }
+  XlaOp sum;
+  for (std::size_t j = 0; j < xs.size(); ++j) {
+    const Axes axes = all_but_last(rank(of[j]));
+    const XlaOp product =
+        transposed ? dot(dzs[j], axes, xs[j], axes, type) : dot(xs[j], axes, dzs[j], axes, type);
+    sum = j == 0 ? product : sum + product;
+  }
+  return sum;
 }
 
 std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
@@ -143,52 +186,41 @@ std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
   const xla::PrimitiveType sums = sum_type(type);
   Ops dz, sums_of_dz;  // dZ in the type of tensors, and in that of sums
   for (std::size_t i = 0; i < n; ++i) {
-    const auto flat = [&](XlaOp v) {
-      return xla::ConvertElementType(xla::Reshape(v, {geometry.rows[i], geometry.units}), sums);
+    const auto rows = [&](XlaOp v) {
+      return xla::ConvertElementType(rows_of(i, v, geometry.units), sums);
     };
-    const XlaOp grad = flat(grads[i]);
+    const XlaOp grad = rows(grads[i]);
     sums_of_dz.push_back(
-        geometry.is_linear(i) ? grad : chain(geometry.activations[i], grad, flat(saved[i])));
+        geometry.is_linear(i) ? grad : chain(geometry.activations[i], grad, rows(saved[i])));
     dz.push_back(xla::ConvertElementType(sums_of_dz[i], type));
   }
 
   Ops results, wanted_dz;
-  std::vector<Index> wanted_rows;
+  std::vector<int> wanted_inputs, training;
   for (std::size_t i = 0; i < n; ++i) {
+    if (attributes.trains(i)) training.push_back(i);
     if (!wanted.input[i]) continue;
+    wanted_inputs.push_back(i);
     wanted_dz.push_back(dz[i]);
-    wanted_rows.push_back(geometry.rows[i]);
   }
   if (wanted.inputs > 0) {
-    const Ops dx = rows_products(wanted_dz, wanted_rows, kernel, transposed ? 0 : 1, type);
-    for (std::size_t i = 0; i < n; ++i) {
-      if (!wanted.input[i]) continue;
-      results.push_back(xla::Reshape(xla::ConvertElementType(dx[results.size()], type),
-                                     input_shapes[i].dim_sizes()));
+    const Ops dx = rows_products(wanted_inputs, wanted_dz, transposed ? 0 : 1);
+    for (std::size_t j = 0; j < dx.size(); ++j) {
+      results.push_back(result(dx[j], input_shapes[wanted_inputs[j]]));
     }
   }
   if (wanted.kernels > 0) {
-    Ops training_x, training_dz;
-    for (std::size_t i = 0; i < n; ++i) {
-      if (!attributes.trains(i)) continue;
-      training_x.push_back(xla::Reshape(inputs[i], {geometry.rows[i], geometry.in_features}));
-      training_dz.push_back(dz[i]);
-    }
-    if (training_x.empty()) {
-      results.push_back(xla::ZerosLike(kernel));
-    } else {
-      const XlaOp x = stack(training_x), z = stack(training_dz);
-      results.push_back(xla::ConvertElementType(
-          transposed ? dot(z, 0, x, 0, type) : dot(x, 0, z, 0, type), type));
-    }
+    results.push_back(training.empty()
+                          ? xla::ZerosLike(kernel)
+                          : xla::ConvertElementType(kernel_gradient(training, dz), type));
   }
   for (int b = 0; b < wanted.biases; ++b) {
-    const XlaOp zero = xla::Zero(kernel.builder(), sums);
-    XlaOp sum = xla::Broadcast(zero, {geometry.units});
+    XlaOp sum = xla::ConvertElementType(xla::ZerosLike(biases[b]), sums);
     for (std::size_t i = 0; i < n; ++i) {
       if (geometry.bias_of[i] != b) continue;
-      sum = sum + xla::Reduce(sums_of_dz[i], zero,
-                              xla::CreateScalarAddComputation(sums, kernel.builder()), {0});
+      sum = sum + xla::Reduce(sums_of_dz[i], xla::Zero(kernel.builder(), sums),
+                              xla::CreateScalarAddComputation(sums, kernel.builder()),
+                              all_but_last(rank(i)));
     }
     results.push_back(xla::ConvertElementType(sum, type));
   }

@@ -1,6 +1,6 @@
 // The two ops for functions that XLA compiles (jit_compile=True). On the CPU
-// the compiled code calls the core; elsewhere, or with SHARED_DENSE_XLA=dot,
-// the products are XLA's own.
+// the compiled code calls the core; elsewhere, with SHARED_DENSE_XLA=dot, or
+// where a size is dynamic, the products are XLA's own.
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -52,10 +52,17 @@ std::vector<int> indices(const std::vector<Activation>& activations) {
 // A list of an op's arguments.
 struct List {
   std::vector<XlaOp> ops;
-  std::vector<TensorShape> shapes;
+  std::vector<TensorShape> shapes;  // of dynamic sizes their bounds
+  bool is_static = true;
 
   absl::Status read(XlaOpKernelContext* ctx, const char* name) {
-    return ctx->InputList(name, &ops, &shapes);
+    TF_RETURN_IF_ERROR(ctx->InputList(name, &ops, &shapes));
+    for (const XlaOp op : ops) {
+      const auto shape = ctx->builder()->GetShape(op);
+      TF_RETURN_IF_ERROR(shape.status());
+      is_static = is_static && shape->is_static();
+    }
+    return absl::OkStatus();
   }
   auto shape() const {
     return [this](int i) -> const TensorShape& { return shapes[i]; };
@@ -77,8 +84,11 @@ struct Call {
                          biases.ops.size(), biases.shape());
   }
 
-  Dots dots(const Attributes& attributes) const {
-    return {geometry, attributes.transpose_kernel, type, inputs.ops, kernel.ops[0], biases.ops};
+  bool is_static() const { return inputs.is_static && kernel.is_static && biases.is_static; }
+
+  Dots dots(const Attributes& attributes, bool stacked) const {
+    return {geometry,  attributes.transpose_kernel, stacked, type, inputs.ops, kernel.ops[0],
+            biases.ops};
   }
 };
 
@@ -136,8 +146,9 @@ class SharedMatMulJit : public XlaOpKernel {
     OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMul", attributes_));
     const Geometry& geometry = call.geometry;
     OP_REQUIRES_OK(ctx, geometry.check_kept(kept_));
-    if (!kHost || dots_wanted()) {
-      set_outputs(ctx, call.dots(attributes_).forward(kept_ > 0));
+    // XLA calls no function with a dynamic size.
+    if (!kHost || dots_wanted() || !call.is_static()) {
+      set_outputs(ctx, call.dots(attributes_, call.is_static()).forward(kept_ > 0));
       return;
     }
     std::vector<XlaOp> operands = call.inputs.ops;
@@ -180,9 +191,10 @@ class SharedMatMulGradJit : public XlaOpKernel {
                      geometry.check_gradient(i, grads.shape(), saved.ops.size(), saved.shape()));
       saves |= !geometry.is_linear(i);
     }
-    if (!kHost || dots_wanted()) {
+    const bool is_static = call.is_static() && grads.is_static && saved.is_static;
+    if (!kHost || dots_wanted() || !is_static) {
       set_outputs(ctx,
-                  call.dots(attributes_)
+                  call.dots(attributes_, is_static)
                       .backward(grads.ops, saved.ops, call.inputs.shapes, attributes_, wanted_));
       return;
     }

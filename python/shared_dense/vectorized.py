@@ -46,6 +46,7 @@ def _rows(value: Stacked) -> tf.Tensor:
 
 
 def _batched_product(x: Stacked, kernel: tf.Tensor, transpose_kernel: bool) -> Stacked:
+    kernel = tf.ensure_shape(kernel, [None] * 3)  # more axes would be more batches
     z = tf.matmul(_rows(x), kernel, transpose_b=transpose_kernel)
     axes = tf.shape(x.tensor)[int(x.stacked) : -1]
     shape = tf.concat([tf.shape(kernel)[:1], axes, tf.shape(z)[-1:]], 0)
@@ -53,10 +54,14 @@ def _batched_product(x: Stacked, kernel: tf.Tensor, transpose_kernel: bool) -> S
 
 
 def _add_bias(z: Stacked, bias: Stacked) -> Stacked:
-    b = bias.tensor
-    if bias.stacked:
-        shape, rank = tf.shape(b), tf.rank(z.tensor) - int(z.stacked)
-        b = tf.reshape(b, tf.concat([shape[:1], tf.ones([rank - 1], tf.int32), shape[1:]], 0))
+    """Of a bias of `units` each; another would broadcast."""
+    first, units = int(bias.stacked), tf.shape(z.tensor)[-1:]
+    shape = tf.shape(bias.tensor)
+    message = "bias must have shape [units]"
+    with tf.control_dependencies([tf.debugging.assert_equal(shape[first:], units, message)]):
+        # Of z's rank. XLA drops the assertion, not what a reshape asks for.
+        axes = tf.ones([first * (tf.rank(z.tensor) - int(z.stacked) - 1)], tf.int32)
+        b = tf.reshape(bias.tensor, tf.concat([shape[:first], axes, units], 0))
     return Stacked(z.tensor + b, z.stacked or bias.stacked)
 
 
