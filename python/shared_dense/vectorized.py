@@ -59,9 +59,10 @@ def _add_bias(z: Stacked, bias: Stacked) -> Stacked:
     shape = tf.shape(bias.tensor)
     message = "bias must have shape [units]"
     with tf.control_dependencies([tf.debugging.assert_equal(shape[first:], units, message)]):
-        # Of z's rank. XLA drops the assertion, not what a reshape asks for.
+        # Of z's rank. XLA drops the assertion, not what these two ask for.
+        b = tf.ensure_shape(bias.tensor, [None] * (first + 1))
         axes = tf.ones([first * (tf.rank(z.tensor) - int(z.stacked) - 1)], tf.int32)
-        b = tf.reshape(bias.tensor, tf.concat([shape[:first], axes, units], 0))
+        b = tf.reshape(b, tf.concat([shape[:first], axes, units], 0))
     return Stacked(z.tensor + b, z.stacked or bias.stacked)
 
 
