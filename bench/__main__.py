@@ -43,7 +43,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--also", action="append", default=[], type=_shape, metavar="SHAPE",
         help="a shape of your own, such as '8x3 1000->700' or '2x[2000,500] 64->1'; may be "
-        "repeated; with --shapes none, nothing but yours",
+        "repeated; with --shapes none, no others",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=list(ITEM_BYTES), help="default float32")
     parser.add_argument(

@@ -56,7 +56,7 @@ def _name(which: Sequence) -> str:
     words = [named["peer"], named["model"], named["shape"], named["pass"], named["dtype"]]
     words.append(f"{named['threads']}t")
     words += ["jit"] if named["jit"] else []
-    words += ["cold"] if named["kernels"] > 1 else []
+    words += ["cold"] if named["cold"] else []
     return " ".join(word for word in words if word)
 
 

@@ -15,11 +15,12 @@ from statistics import geometric_mean, median
 
 from bench import plots
 from bench.processes import ROOT
-from bench.report import LABELS, means, spread_of
+from bench.report import LABELS, disturbed_rows, means, spread_of
 
 RESULTS = ROOT / "docs/benchmarks.json"
 PAGES = ("README.md", "docs/benchmarks.md")
 PASSES = ("forward", "forward+backward")
+DISTURBED = "Disturbed, as plain reuse and Keras run the same and differ by more than their spreads"
 # Of every kind; the page has them all.
 FIRST_SCREEN = (
     "128x1 768->768",
@@ -117,14 +118,19 @@ def first_screen(found: dict) -> str:
         if row["shape"] in FIRST_SCREEN
     ]
     lost = [sum(row["ratio"]["plain"]["median"] < 1 for row in rows_) for rows_ in both]
+    best = [
+        geometric_mean(min(r["median"] for r in row["ratio"].values()) for row in rows_)
+        for rows_ in both
+    ]
     most = max(found["memory"], key=lambda row: row["inputs"])
     peak = {name: f"{value / 1e6:.0f} MB" for name, value in most["peak_bytes"].items()}
     text = (
         f"{lost[0]} of the {len(both[0])} shapes forward and {lost[1]} with gradients are slower "
-        f"than plain reuse. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
-        f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. From one of the "
-        f"{found['runs']} processes to another these ratios moved by ±{median(spreads):.0%} (the "
-        f"median of them), at most ±{max(spreads):.0%}. "
+        f"than plain reuse. Against whatever is fastest for each shape (plain reuse, Keras, concat, "
+        f"stack, XLA): {_times(best[0])} and {_times(best[1])}. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
+        f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. Over "
+        f"{found['runs']} runs, processes of their own, these ratios moved by "
+        f"±{median(spreads):.0%} in the median, at most ±{max(spreads):.0%}. "
     )
     return f"{_table(heads, rows)}\n{text}{_machine(found)}"
 
@@ -151,7 +157,9 @@ def _all(found: dict, name: str, **which: object) -> str:
     mean = means(rows)
     blank = [""] * (2 + bounded)
     cells.append(["geometric mean", *blank, *(_times(mean[n]) for n in names), ""])
-    return _table(heads, cells)
+    disturbed = {row["shape"]: _shape(row) for row in rows if disturbed_rows([row])}
+    note = f"\n{DISTURBED}: {'; '.join(disturbed.values())}.\n" if disturbed else ""
+    return _table(heads, cells) + note
 
 
 def _eager(found: dict) -> str:
@@ -196,12 +204,14 @@ def _peers(found: dict) -> str:
             op = row["us"]["op"]["median"]
             cells[-1].append(_us(op))
             for name in names:
-                ratio = us[name, row["shape"], row["pass"]] / op
-                ratios.setdefault((row["pass"], name), []).append(ratio)
-                cells[-1].append(_times(ratio))
+                known = us.get((name, row["shape"], row["pass"]))
+                if known:
+                    ratios.setdefault((row["pass"], name), []).append(known / op)
+                cells[-1].append(_times(known and known / op))
     last = ["geometric mean", ""]
     for name in PASSES:
-        last += ["", *(_times(geometric_mean(ratios[name, peer])) for peer in names)]
+        known = [ratios.get((name, peer)) for peer in names]
+        last += ["", *(_times(each and geometric_mean(each)) for each in known)]
     versions = {row["peer"]: row["version"] for row in found["peers"]}
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{_table(heads, [*cells, last])}\n{said}.\n"
@@ -235,6 +245,24 @@ def _models(found: dict) -> str:
     return _table(heads, rows)
 
 
+def _models_in_short(found: dict) -> str:
+    """A row for each model."""
+    heads = ["whole model, inputs × rows of each"]
+    for name in _passes_of_models(found):
+        heads += [f"{name}: vs a Dense per input", "vs concat"]
+    rows: dict[str, list[str]] = {}
+    for row in found["models"]:
+        inputs = row["shape"].split(", ")[0].replace("x", " × ", 1)
+        cells = rows.setdefault(row["model"], [f"{row['model']}, {inputs}"])
+        cells += [_with_spread(row["ratio"][way]) for way in ("dense", "concat")]
+    return _table(heads, list(rows.values()))
+
+
+def _passes_of_models(found: dict) -> list[str]:
+    """In the order of the rows of a model."""
+    return list(dict.fromkeys(row["pass"] for row in found["models"]))
+
+
 def _load(found: dict) -> str:
     steps = list(dict.fromkeys(step for row in found["load"] for step in row["seconds"]))
     rows = [
@@ -259,18 +287,25 @@ def _machine(found: dict) -> str:
         f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}; TensorFlow "
         f"{versions['tensorflow']}, Keras {versions['keras']}, {versions['compiler']}; FMA "
         f"{limit['fma']['float32'] / 1e9:.0f} GFLOP/s in float32, reading at {levels} GB/s. "
-        f"`{found['command']}`, {found['runs']} processes of {found['rounds']} rounds, commit "
-        f"{found['commit']['hash'][:12]}.\n"
+        f"`{found['command']}`, {found['runs']} runs of {found['rounds']} rounds, commit "
+        f"{found['commit']['hash'][:12]}{', with changes' * found['commit']['dirty']}.\n"
     )
 
 
 BLOCKS: dict[str, Callable[[dict], str]] = {
     "first screen": first_screen,
+    "whole models": _models_in_short,
     "machine": _machine,
     "forward": lambda found: _all(found, PASSES[0]),
     "backward": lambda found: _all(found, PASSES[1]),
     "cold": lambda found: _all(found, PASSES[0], cold=True),
     "one thread": lambda found: _all(found, PASSES[0], threads=1),
+    "XLA forward": lambda found: _all(found, PASSES[0], jit=True),
+    "XLA backward": lambda found: _all(found, PASSES[1], jit=True),
+    "bfloat16 forward": lambda found: _all(found, PASSES[0], dtype="bfloat16"),
+    "bfloat16 backward": lambda found: _all(found, PASSES[1], dtype="bfloat16"),
+    "eager": _eager,
+    "peers": _peers,
     "memory": _memory,
     "models": _models,
     "load": _load,

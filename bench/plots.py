@@ -27,6 +27,9 @@ NAMES = {
     "plain": ("plain reuse", THEIRS),
     "concat": ("concat", THIRD),
 }
+MARKERS = {"op": "o", "plain": "x", "concat": "+"}
+# How the lines of levels are drawn, fastest first, and whether their names stand above them.
+LEVEL_LINES = (("-", True), ("--", False), (":", False))
 # The same text in every run, whatever the machine has installed, and no date.
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -41,10 +44,12 @@ STYLE = {
 
 
 def _caption(found: dict) -> str:
-    machine = found["machine"]
+    machine, made = found["machine"], found["commit"]
+    revision = f" · commit {made['hash'][:12]}" if made else ""
     return (
         f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']} · "
-        f"TensorFlow {found['versions']['tensorflow']}"
+        f"TensorFlow {found['versions']['tensorflow']} · {found['runs']} runs of "
+        f"{found['rounds']} rounds{revision}"
     )
 
 
@@ -69,7 +74,7 @@ def _heat(axes: Axes, rows: Sequence[dict], most: float) -> None:
     axes.imshow(speed, cmap="PuOr", norm=LogNorm(1 / most, most), origin="lower", aspect="auto")
     for (y, x), value in np.ndenumerate(speed):
         if np.isfinite(value):
-            dark = abs(np.log(value)) > 0.6 * np.log(most)
+            dark = abs(np.log(value)) > 0.4 * np.log(most)
             text = f"{value:.2f}" if value < 10 else f"{value:.0f}"
             axes.text(x, y, text, ha="center", va="center", color="white" if dark else INK)
     axes.set_xticks(range(len(inputs)), inputs)
@@ -103,34 +108,33 @@ def _limits(found: dict, dtype: str) -> tuple[float, list[dict]]:
     return machine["fma"][dtype] / 1e9, machine["levels"]
 
 
-def roofline(found: dict, file: Path) -> None:
-    """What the op and plain reuse reach, over the arithmetic a shape has per byte it must move."""
-    rows = [
+def _on_the_roofline(found: dict) -> list[dict]:
+    return [
         row
-        for row in found["results"]
+        for row in found.get("results", [])
         if row["dtype"] == "float32"
         and row["threads"] == found["machine"]["threads"]
         and not row["jit"]
         and row["kernels"] == 1
         and row["pass"] == "forward"
     ]
+
+
+def roofline(found: dict, file: Path) -> None:
+    """What the op and plain reuse reach, over the arithmetic a shape has per byte it must move."""
+    rows = _on_the_roofline(found)
     peak, levels = _limits(found, "float32")
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
     intensity = [1e9 * row["gflop"] / row["bytes"] for row in rows]
     span = np.geomspace(min(intensity) / 2, max(intensity) * 2, 200)
-    for i, level in enumerate(levels):
-        at = span[16 * i]  # apart from its neighbours' names
+    for level, (line, above) in zip(levels, LEVEL_LINES, strict=False):
         slope = level["read"] / 1e9
-        axes.plot(span, np.minimum(peak, slope * span), color=THIRD, linewidth=1)
-        axes.text(
-            at,
-            slope * at,
-            f"{level['name']} {slope:.0f} GB/s",
-            va="center",
-            fontsize=7,
-            color=THIRD,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )
+        axes.plot(span, np.minimum(peak, slope * span), color=THIRD, linewidth=1, linestyle=line)
+        # On the side where no other level's line runs.
+        axes.annotate(f"{level['name']} {slope:.0f} GB/s", (span[0], slope * span[0]),
+                      (2, 16 if above else -16), textcoords="offset points", fontsize=7,
+                      va="center", color=THIRD,
+                      arrowprops={"arrowstyle": "-", "color": THIRD, "linewidth": 0.5})  # fmt: skip
     axes.text(span[-1], peak, f"FMA {peak:.0f} GFLOP/s", ha="right", va="bottom", fontsize=7,
               color=THIRD)  # fmt: skip
     for name, marker in (("plain", "x"), ("op", "o")):
@@ -139,7 +143,7 @@ def roofline(found: dict, file: Path) -> None:
         axes.scatter(intensity, reached, color=colour, marker=marker, s=26, label=label, zorder=3)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("FLOP per byte that must be moved")
+    axes.set_xlabel("FLOP per byte that must be moved (which level holds a shape: see the tables)")
     axes.set_ylabel("GFLOP/s")
     axes.set_title("Forward, float32: what is reached, and what the machine allows", loc="left")
     axes.legend(frameon=False, loc="lower right")
@@ -155,10 +159,11 @@ def memory(found: dict, file: Path) -> None:
     for name, (label, colour) in NAMES.items():
         if name in rows[0]["peak_bytes"]:
             peak = [row["peak_bytes"][name] / 1e6 for row in rows]
-            axes.plot(inputs, peak, color=colour, marker="o", markersize=4)
-            axes.annotate(f" {label}", (inputs[-1], peak[-1]), color=colour, va="center")
+            # The last figure in the legend: the lines of two may lie on each other.
+            axes.plot(inputs, peak, color=colour, marker=MARKERS[name], markersize=5,
+                      label=f"{label}: {peak[-1]:.0f} MB with {inputs[-1]}")  # fmt: skip
+    axes.legend(frameon=False, loc="upper left")
     axes.set_xticks(inputs)
-    axes.set_xlim(right=inputs[-1] * 1.25)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("inputs")
     axes.set_ylabel("MB above the operands")
@@ -186,9 +191,12 @@ def models(found: dict, file: Path) -> None:
             place = np.arange(len(own)) + (0.5 - k) * 0.36
             axis.barh(place, value, 0.34, xerr=error, color=colour, label=label, ecolor=INK,
                       error_kw={"linewidth": 0.8})  # fmt: skip
-            for y, v, s in zip(place, value, spread, strict=True):
-                axis.text(s["high"], y, f" {v:.2f}", va="center", fontsize=8, color=INK)
+            # In a column of their own, clear of bars and of the line at 1.
+            for y, v in zip(place, value, strict=True):
+                axis.text(1.0, y, f"{v:.2f}", va="center", ha="right", fontsize=8, color=colour,
+                          transform=axis.get_yaxis_transform())  # fmt: skip
         axis.axvline(1, color=OURS, linewidth=1.5)
+        axis.set_xlim(right=1.2 * max(r["ratio"][way]["high"] for r in own for way in ways))
         axis.set_yticks(range(len(own)), [row["model"] for row in own])
         axis.invert_yaxis()
         axis.set_title(name, loc="left")
@@ -205,7 +213,12 @@ PLOTS: dict[str, Callable[[dict, Path], None]] = {
     "memory": memory,
     "models": models,
 }
-NEEDS = {"grid": "grid", "roofline": "results", "memory": "memory", "models": "models"}
+NEEDS: dict[str, Callable[[dict], list]] = {
+    "grid": lambda found: found.get("grid", []),
+    "roofline": _on_the_roofline,
+    "memory": lambda found: found.get("memory", []),
+    "models": lambda found: found.get("models", []),
+}
 
 
 def draw(found: dict, folder: Path) -> list[Path]:
@@ -218,7 +231,7 @@ def draw(found: dict, folder: Path) -> list[Path]:
     files = []
     with plt.rc_context(STYLE):
         for name, plot in PLOTS.items():
-            if found.get(NEEDS[name]):
+            if NEEDS[name](found):
                 files.append(folder / f"{name}.svg")
                 plot(found, files[-1])
     return files

@@ -322,8 +322,8 @@ def text(found: dict) -> str:
         "it is slower",
         "error: the op's largest against float64, relative to its tensor; then plain reuse's",
         *_limit_lines(found),
-        "  of limit: the least time of arithmetic (FMA) and of moving each tensor once (by the "
-        "level that holds them), as a part of the op's time",
+        "  of limit: the least time of arithmetic (FMA) and of moving the operands of each product "
+        "once (by the level that holds them), as a part of the op's time",
         *_sections(found),
         *_peers(found),
         *_memory(found),
@@ -333,12 +333,51 @@ def text(found: dict) -> str:
     doubtful = doubtful_rows([*found["results"], *found["grid"]])
     if doubtful:
         lines += ["", f"Faster than the limit allows, so do not believe: {'; '.join(doubtful)}"]
+    if busy(found["limit"]["machines"]):
+        lines += [
+            "",
+            "Several threads reach hardly more than one: they share a core, or something else was "
+            "running, and then no figure is to be believed.",
+        ]
+    disturbed = disturbed_rows(found["results"])
+    if disturbed:
+        lines += [
+            "",
+            "Plain reuse and Keras, the same products, differ by more than their spreads, so "
+            f"something disturbed these rows: {'; '.join(disturbed)}",
+        ]
     if found["skipped"]:
         lines += ["", "Skipped:"]
         lines += [f"  {name}: {reason}" for name, reason in found["skipped"].items()]
     if found["interrupted"]:
         lines += ["", "Interrupted: this is what was complete by then."]
     return "\n".join(lines)
+
+
+def busy(machines: Sequence[dict]) -> bool:
+    """Whether more threads than one had no more than one's arithmetic, by a third."""
+    one = [m["fma"]["float32"] for m in machines if m["threads"] == 1]
+    more = [m["fma"]["float32"] for m in machines if m["threads"] > 1]
+    return bool(one and more) and max(more) < 1.33 * one[0]
+
+
+def disturbed_rows(rows: Sequence[dict]) -> list[str]:
+    """Where plain reuse and Keras, which run the same products, differ by more than their spreads
+    and by a tenth: something else ran meanwhile, and the ratios of that row say little.
+    """
+    found = []
+    for row in rows:
+        plain, keras = row["us"].get("plain"), row["us"].get("keras")
+        if plain and keras and not row["jit"]:
+            low, high = sorted((plain, keras), key=lambda us: us["median"])
+            if high["low"] > low["high"] and high["median"] > 1.1 * low["median"]:
+                found.append(_row_name(row))
+    return found
+
+
+def _row_name(row: dict) -> str:
+    cold = " cold" if row["kernels"] > 1 else ""
+    return f"{row['shape']} {row['pass']} {row['dtype']} {row['threads']}t{cold}"
 
 
 def doubtful_rows(rows: Sequence[dict]) -> list[str]:
@@ -349,13 +388,7 @@ def doubtful_rows(rows: Sequence[dict]) -> list[str]:
     may have instructions of those types, and the limit is that of float32.
     """
     return [
-        " ".join(
-            [
-                *(row["shape"], row["pass"], row["dtype"], f"{row['threads']}t"),
-                *(["cold"] if row["kernels"] > 1 else []),
-                name,
-            ]
-        )
+        f"{_row_name(row)} {name}"
         for row in rows
         for name, us in row["us"].items()
         if 1.1 * us["median"] < row["floor_us"]

@@ -35,7 +35,7 @@ MAIN_GROUP = "skinny"
 MODEL_ROWS = 8  # of bench.models, which imports TensorFlow
 
 # What tells a row from the others of its section.
-KEY = ("peer", "model", "contestant", "shape", "pass", "dtype", "threads", "jit", "kernels")
+KEY = ("peer", "model", "contestant", "shape", "pass", "dtype", "threads", "jit", "cold")
 
 # Section and row; where there are several runs, the row comes again, of all runs so far.
 Rows = Iterator[tuple[str, dict]]
@@ -79,8 +79,11 @@ class Part(NamedTuple):
 
 
 def key(row: dict) -> tuple:
-    """What tells a row from the others of its section."""
-    return tuple(row.get(field) for field in KEY)
+    """What tells a row from the others of its section; of cold weights not their number, which
+    follows the caches of the machine.
+    """
+    cold = {"cold": row.get("kernels", 1) > 1}
+    return tuple((row | cold).get(field) for field in KEY)
 
 
 def merged(runs: Sequence[dict], of: str = "op") -> dict:

@@ -75,6 +75,18 @@ def test_compare_refuses_different_machines(sample, tmp_path, capsys):
     assert "Different machines" in told.err and "1.000 [" in told.out
 
 
+def test_compare_knows_cold_weights_on_another_cache(sample, tmp_path, capsys):
+    """There their number is another."""
+    other = copy.deepcopy(sample)
+    cold = [row for row in other["results"] if row["kernels"] > 1]
+    for row in cold:
+        row["kernels"] += 5
+    paths = [write(tmp_path / "a", sample), write(tmp_path / "b", other)]
+    assert command.main(["compare", *paths]) == 0
+    text = capsys.readouterr().out
+    assert cold and text.count(" cold ") == len(cold) and "only in the" not in text
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}'])
 def test_compare_reads_only_its_own_layout(text, tmp_path, capsys):
     path = tmp_path / "a"

@@ -223,9 +223,10 @@ def test_aligned_copies_start_on_a_line(offset, monkeypatch):
 def test_memory_shows_the_kernel_gradients_of_plain_reuse():
     """Each contestant holds a dW at least, and plain reuse one for every input."""
     try:
-        found = memory.measure(4, threads=2, dtype="float32")
-    except RuntimeError as error:
-        pytest.skip(str(error))
+        memory._reset_peak()
+    except OSError as error:
+        pytest.skip(f"the system does not reset the peak of a process: {error}")
+    found = memory.measure(4, threads=2, dtype="float32")
     one, peak = found["dkernel_bytes"], found["peak_bytes"]
     assert one == 2048 * 2048 * 4
     assert one < peak["op"] < 3 * one

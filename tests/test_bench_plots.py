@@ -31,6 +31,9 @@ def peaks(inputs):
 RESULTS = {
     "machine": {"cpu": "A processor", "threads": 2, "isa": "avx2"},
     "versions": {"tensorflow": "2.21.0"},
+    "commit": {"hash": "0123456789abcdef", "dirty": False},
+    "runs": 3,
+    "rounds": 5,
     "limit": {
         "machines": [
             {
@@ -70,7 +73,10 @@ def test_every_plot_says_its_figures(tmp_path):
     assert [file.stem for file in files] == ["grid", "roofline", "memory", "models"]
     found = {file.stem: texts(file.parent, file.stem) for file in files}
     for words in found.values():
-        assert "A processor, 2 threads, avx2 · TensorFlow 2.21.0" in words
+        assert (
+            "A processor, 2 threads, avx2 · TensorFlow 2.21.0 · 3 runs of 5 rounds · commit "
+            "0123456789ab"
+        ) in words
     grid = found["grid"]
     assert {"0.87", "1.25", "3.50", "12", "forward, 512 → 256"} <= set(grid)
     assert "forward + backward, 512 → 256" in grid
@@ -80,6 +86,7 @@ def test_every_plot_says_its_figures(tmp_path):
         found["roofline"]
     )
     assert "Peak memory of forward + backward, 16 rows each, 512 → 256" in found["memory"]
+    assert {"shared-dense: 20 MB with 4", "plain reuse: 80 MB with 4"} <= set(found["memory"])
     assert found["models"].count("2.25") == found["models"].count("0.75") == 2
 
 
@@ -95,6 +102,15 @@ def test_what_is_not_there_is_not_drawn(tmp_path):
     assert plots.draw({**RESULTS, "grid": [], "memory": [], "models": []}, tmp_path) == [
         tmp_path / "roofline.svg"
     ]
+
+
+@pytest.mark.parametrize(
+    "other", [{"jit": True}, {"dtype": "bfloat16"}, {"pass": "forward+backward"}]
+)
+def test_results_without_a_row_for_the_roofline(other, tmp_path):
+    rows = [row(2, 8, 1.5, **other)]
+    assert plots.draw({**RESULTS, "results": rows}, tmp_path)
+    assert not (tmp_path / "roofline.svg").exists()
 
 
 def test_the_same_results_make_the_same_files(tmp_path):

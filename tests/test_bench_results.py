@@ -273,6 +273,26 @@ def test_what_is_faster_than_possible_is_doubtful(sample):
     assert report.doubtful_rows([row, other]) == []
 
 
+def test_a_busy_machine_is_told(sample):
+    one, two = sample["limit"]["machines"]
+    assert not report.busy([one, two]) and "something else was running" not in report.text(sample)
+    two["fma"]["float32"] = 1.2 * one["fma"]["float32"]
+    assert "something else was running" in report.text(sample)
+    assert not report.busy([one]) and not report.busy([two])
+
+
+def test_what_was_disturbed_is_told(sample):
+    """Plain reuse and Keras run the same; 200 and 190 us in the sample."""
+    row = sample["results"][0]
+    assert report.disturbed_rows(sample["results"]) == []
+    row["us"]["keras"] = {"median": 230.0, "low": 225.0, "high": 240.0}
+    wanted = ["2x1 1024->1024 forward float32 2t"]
+    assert report.disturbed_rows([row]) == wanted
+    assert f"disturbed these rows: {wanted[0]}" in report.text(sample)
+    row["us"]["plain"]["high"] = 226.0
+    assert report.disturbed_rows([row]) == []
+
+
 def test_means_are_of_groups_and_of_all(sample):
     rows = sample["results"]
     rows[0]["ratio"]["plain"]["median"] = 2.0

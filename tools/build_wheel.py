@@ -37,11 +37,14 @@ def build(target: Path) -> None:
         # Not isolated: built against the TensorFlow that is here, with the pinned tools.
         python("-m", "build", "--no-isolation", "--outdir", folder, ROOT)
         (sdist,), (wheel,) = Path(folder).glob("*.tar.gz"), Path(folder).glob("*.whl")
+        excluded = [word for name in TENSORFLOWS_OWN for word in ("--exclude", name)]
+        repaired = Path(folder) / "repaired"
+        python("-m", "auditwheel", "repair", *excluded, "--wheel-dir", repaired, wheel)
+        # Not before there are new ones.
         for old in target.glob("shared_dense-*"):
             old.unlink()
-        excluded = [word for name in TENSORFLOWS_OWN for word in ("--exclude", name)]
-        python("-m", "auditwheel", "repair", *excluded, "--wheel-dir", target, wheel)
-        shutil.copy(sdist, target)
+        for new in (sdist, *repaired.iterdir()):
+            shutil.copy(new, target)
 
 
 def main(arguments: Sequence[str]) -> None:
