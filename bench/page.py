@@ -126,8 +126,9 @@ def first_screen(found: dict) -> str:
     peak = {name: f"{value / 1e6:.0f} MB" for name, value in most["peak_bytes"].items()}
     text = (
         f"{lost[0]} of the {len(both[0])} shapes forward and {lost[1]} with gradients are slower "
-        f"than plain reuse. Against whatever is fastest for each shape (plain reuse, Keras, concat, "
-        f"stack, XLA): {_times(best[0])} and {_times(best[1])}. Memory of forward and backward, {_shape(most)}: {peak['op']} above the "
+        "than plain reuse. Against the fastest for each shape (plain reuse, Keras, concat, "
+        f"stack, XLA): {_times(best[0])} and {_times(best[1])}. Memory of "
+        f"forward and backward, {_shape(most)}: {peak['op']} above the "
         f"operands, plain reuse {peak['plain']}, concat {peak['concat']}. Over "
         f"{found['runs']} runs, processes of their own, these ratios moved by "
         f"±{median(spreads):.0%} in the median, at most ±{max(spreads):.0%}. "
