@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # TensorFlow is imported where it is set up
     from bench.contestants import Layer
 
 GRID_CONTESTANTS = ("op", "plain")
-LATE = "a call takes too long"
+LATE = "a call took too long, or no longer than what surrounds it"
 # NumPy computes what is compared with; its threads would spin on into the next timing.
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",

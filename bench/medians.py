@@ -1,8 +1,8 @@
 """What becomes of the seconds of every round of every run.
 
-Two processes that time the same differ by more than two rounds of one do, by as much as a fifth:
-where the system put their memory stays as it is for as long as they live. So what is measured is
-measured in several runs, a process each, and the spread that is told is the one between them.
+What one process measures another may not find again, however alike its own rounds are. So what is
+measured is measured in several runs, a process each, and the spread that is told is the one between
+them.
 """
 
 from __future__ import annotations

@@ -78,7 +78,12 @@ def _times(ratio: dict | float | None) -> str:
         return "–"
     value = ratio["median"] if isinstance(ratio, dict) else ratio
     text = f"{value:.1f}" if value >= 1.95 else f"{value:.2f}"
-    return f"**{text}×**" if value < 1 else f"{text}×"
+    return f"**{text}×**" if _is_lost(value) else f"{text}×"
+
+
+def _is_lost(ratio: float) -> bool:
+    """By what is shown of it."""
+    return ratio < 0.995
 
 
 def _with_spread(ratio: dict | None) -> str:
@@ -117,7 +122,7 @@ def first_screen(found: dict) -> str:
         for name in names
         if row["shape"] in FIRST_SCREEN
     ]
-    lost = [sum(row["ratio"]["plain"]["median"] < 1 for row in rows_) for rows_ in both]
+    lost = [sum(_is_lost(row["ratio"]["plain"]["median"]) for row in rows_) for rows_ in both]
     best = [
         geometric_mean(min(r["median"] for r in row["ratio"].values()) for row in rows_)
         for rows_ in both
@@ -249,7 +254,7 @@ def _models(found: dict) -> str:
 def _models_in_short(found: dict) -> str:
     """A row for each model."""
     heads = ["whole model, inputs × rows of each"]
-    for name in _passes_of_models(found):
+    for name in dict.fromkeys(row["pass"] for row in found["models"]):
         heads += [f"{name}: vs a Dense per input", "vs concat"]
     rows: dict[str, list[str]] = {}
     for row in found["models"]:
@@ -257,11 +262,6 @@ def _models_in_short(found: dict) -> str:
         cells = rows.setdefault(row["model"], [f"{row['model']}, {inputs}"])
         cells += [_with_spread(row["ratio"][way]) for way in ("dense", "concat")]
     return _table(heads, list(rows.values()))
-
-
-def _passes_of_models(found: dict) -> list[str]:
-    """In the order of the rows of a model."""
-    return list(dict.fromkeys(row["pass"] for row in found["models"]))
 
 
 def _load(found: dict) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,15 +21,17 @@ def lines(
     Raises:
         RuntimeError: the process failed; the message is the last it said.
     """
-    with subprocess.Popen(
+    # What it says on stderr goes to a file: in a pipe that nobody reads it would soon wait.
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT, env={**os.environ, **(environment or {})}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=said,
     ) as child:  # fmt: skip
         try:
             yield from map(json.loads, child.stdout)
             if child.wait() != 0:
-                reason = (child.stderr.read().strip().splitlines() or ["no message"])[-1]
+                said.seek(0)
+                reason = (said.read().strip().splitlines() or ["no message"])[-1]
                 raise RuntimeError(f"{module} failed: {reason}")
         finally:
             child.kill()  # Ctrl-C: it would go on in the background

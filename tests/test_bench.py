@@ -204,6 +204,15 @@ def test_the_hopeless_are_left_out_but_never_the_first():
     assert list(interleaved.measure(quick, 2, 0.1, {})) == ["op", "plain"]
 
 
+def test_what_took_no_time_is_left_out():
+    """Held up, what surrounds a contestant may take longer than all of it."""
+    runs = {name: lambda count: 1.0 * count for name in ("op", "plain")}
+    held_up = {"plain": lambda count: 2.0 * count}
+    assert interleaved.measure(runs, 2, 0.1, held_up) == {"op": [1.0, 1.0]}
+    with pytest.raises(RuntimeError, match="op took no longer than what surrounds it, 3 times"):
+        interleaved.measure(runs, 2, 0.1, {"op": held_up["plain"]})
+
+
 def test_ratios_are_of_rounds():
     runs = [{"op": [1.0, 2.0, 4.0], "plain": [2.0, 2.0, 2.0]}]
     assert medians.ratios(runs, "plain") == {"median": 1.0, "low": 0.75, "high": 1.5}

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 import bench  # noqa: E402
 from bench import __main__ as command  # noqa: E402
-from bench import exact, graph, load, machine, memory, peers, report, run  # noqa: E402
+from bench import exact, graph, load, machine, memory, peers, processes, report, run  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
 from bench.shapes import WORKLOADS, Shape, Workload, parse  # noqa: E402
 
@@ -35,7 +35,7 @@ def sample():
 
 
 def plan(*parts, workloads=(SKINNY, OWN), dtypes=("float32",), jits=(False,), full=False):
-    return run.Plan(workloads, parts, dtypes, jits, 2, 2, 2, 0.0005, full)
+    return run.Plan(workloads, parts, dtypes, jits, 2, 1, 3, 0.005, full)
 
 
 def test_everything_is_laid_out_as_documented(monkeypatch, sample):
@@ -71,7 +71,9 @@ def test_everything_is_laid_out_as_documented(monkeypatch, sample):
         assert parse(row["shape"]) == (tuple(row["rows"]), row["in_features"], row["units"])
         everyone = {"op", "plain", "keras", "concat", "xla", "stack"} - row["skipped"].keys()
         assert row["us"].keys() == everyone and row["ratio"].keys() == everyone - {"op"}
-        assert set(row["skipped"]) == ({"stack"} if row["shape"] == skinny else set())
+        # Of so small shapes nothing may be left beside the loop, on a busy machine.
+        cannot = {name for name, reason in row["skipped"].items() if reason != graph.LATE}
+        assert cannot == ({"stack"} if row["shape"] == skinny else set())
         assert row["of_limit"] == pytest.approx(row["limit_us"] / row["us"]["op"]["median"])
         assert row["limit_by"] == "DRAM" or row["kernels"] == 1
         # The longest sum, over 700 units, of float32 products.
@@ -79,7 +81,7 @@ def test_everything_is_laid_out_as_documented(monkeypatch, sample):
     assert rows[skinny, "forward", 2, True]["kernels"] == 2 * (2 << 18) // (33 * 700 * 4) + 1
     assert {r["shape"] for r in found["eager"]} == {skinny}
     assert all(r["us"].keys() == r["error"].keys() for r in found["eager"])
-    assert [r["us"].keys() for r in found["grid"]] == [{"op", "plain"}] * 2
+    assert [r["us"].keys() | r["skipped"].keys() for r in found["grid"]] == [{"op", "plain"}] * 2
     assert [(r["threads"], r["shape"]) for r in found["kernel_only"]] == [
         (threads, shape) for threads in (1, 2) for shape in (skinny, own)
     ]
@@ -113,7 +115,7 @@ def test_full_is_everything_of_everything():
 
 def test_command_line(tmp_path):
     out = tmp_path / "a" / "bench.json"
-    arguments = ["--quick", "--rounds", "1", "--forward", "--jit", "--shapes", "none"]
+    arguments = ["--quick", "--forward", "--jit", "--shapes", "none"]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments, "--also", "2x[3,5] 40->30", "--out", out],
         cwd=ROOT, capture_output=True, text=True, timeout=600,
@@ -240,6 +242,17 @@ def test_another_process_that_fails_costs_only_its_part(monkeypatch):
     assert found["skipped"]["load"] == "bench.load failed: no message"
     assert {"kernel only, 1 threads", "memory"} < found["skipped"].keys()
     assert "bench.load failed: no message" in report.text(found)
+
+
+def test_a_process_that_says_much_is_heard_to_the_end(tmp_path, monkeypatch):
+    (tmp_path / "noisy.py").write_text(
+        "import sys\nsys.stderr.write('a warning ' * 50_000)\nprint('{}')\nsys.exit('it died')\n"
+    )
+    monkeypatch.setattr(processes, "ROOT", tmp_path)
+    heard = processes.lines("noisy", [])
+    assert next(heard) == {}
+    with pytest.raises(RuntimeError, match=r"noisy failed: .*it died"):
+        next(heard)
 
 
 def test_a_dtype_without_an_op_is_told(monkeypatch, capsys):
