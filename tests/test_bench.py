@@ -1,10 +1,12 @@
 """The benchmark measures what it says: right results, the fused baseline, a body that runs."""
 
 import re
+import subprocess
 import sys
-from collections import Counter
+from collections import Counter, namedtuple
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +213,37 @@ def test_what_took_no_time_is_left_out():
     assert interleaved.measure(runs, 2, 0.1, held_up) == {"op": [1.0, 1.0]}
     with pytest.raises(RuntimeError, match="op took no longer than what surrounds it, 3 times"):
         interleaved.measure(runs, 2, 0.1, {"op": held_up["plain"]})
+
+
+def test_what_is_timed(monkeypatch):
+    """Each in a loop, with the kernels that come in turn, beside a loop that is empty."""
+    loop = namedtuple("Loop", ["layer", "operands", "kernels", "results"])
+    monkeypatch.setattr(timing, "Loop", lambda *given: SimpleNamespace(seconds=loop(*given)))
+    monkeypatch.setattr(interleaved, "measure", lambda *given: given)
+    runs, *effort, empty = timing.measure({"op": "a", "plain": "b"}, "xs", ["k", "l"], 3, 5, 0.1)
+    assert runs == {"op": ("a", "xs", ["k", "l"], 3), "plain": ("b", "xs", ["k", "l"], 3)}
+    assert empty == dict.fromkeys(runs, (None, "xs", ["k", "l"], 3))
+    assert effort == [5, 0.1]
+
+
+def test_tensorflow_is_set_up_for_timing():
+    """As the tests of what runs in a turn assume: fusion on, nothing taken out of the loop."""
+    program = """
+import tensorflow as tf
+from bench import timing
+timing.prepare(3)
+threads = tf.config.threading
+print(threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads())
+print(sorted(tf.config.optimizer.get_experimental_options().items()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    options = dict.fromkeys(timing.SWITCHED_OFF, False).items()
+    told = done.stdout.splitlines()
+    assert told[0] == "3 3"
+    assert {str(option) for option in options} <= set(re.findall(r"\([^()]*\)", told[1]))
+    assert "remapp" not in told[1]
 
 
 def test_ratios_are_of_rounds():
