@@ -130,11 +130,10 @@ def roofline(found: dict, file: Path) -> None:
     for level, (line, above) in zip(levels, LEVEL_LINES, strict=False):
         slope = level["read"] / 1e9
         axes.plot(span, np.minimum(peak, slope * span), color=THIRD, linewidth=1, linestyle=line)
-        # On the side where no other level's line runs.
+        # Left of all lines, apart from the name of a level that is nearly as fast.
         axes.annotate(f"{level['name']} {slope:.0f} GB/s", (span[0], slope * span[0]),
-                      (2, 16 if above else -16), textcoords="offset points", fontsize=7,
-                      va="center", color=THIRD,
-                      arrowprops={"arrowstyle": "-", "color": THIRD, "linewidth": 0.5})  # fmt: skip
+                      (-4, 6 if above else -4), textcoords="offset points", fontsize=7,
+                      ha="right", va="center", color=THIRD)  # fmt: skip
     axes.text(span[-1], peak, f"FMA {peak:.0f} GFLOP/s", ha="right", va="bottom", fontsize=7,
               color=THIRD)  # fmt: skip
     for name, marker in (("plain", "x"), ("op", "o")):
@@ -143,6 +142,7 @@ def roofline(found: dict, file: Path) -> None:
         axes.scatter(intensity, reached, color=colour, marker=marker, s=26, label=label, zorder=3)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xlim(left=span[0] / 4)
     axes.set_xlabel("FLOP per byte that must be moved (which level holds a shape: see the tables)")
     axes.set_ylabel("GFLOP/s")
     axes.set_title("Forward, float32: what is reached, and what the machine allows", loc="left")
