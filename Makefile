@@ -17,7 +17,7 @@ $(VENV)/.installed: tools/setup.sh requirements-dev.txt
 build: $(VENV)/.built ## Builds the extension in place (an editable install).
 
 $(VENV)/.built: $(VENV)/.installed $(SOURCES)
-	@echo "Building the extension (about half a minute) ..."
+	@echo "Building the extension (half a minute; minutes where there is an nvcc) ..."
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(PYTHON) -m pip install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
