@@ -12,7 +12,7 @@ from bench import compare, machine, report, run, shapes
 from bench.limits import ITEM_BYTES
 from bench.shapes import OWN, WORKLOADS, Shape, Workload
 
-RUNS, ROUNDS, BUDGET = 3, 3, 0.015  # seconds per contestant and round
+RUNS, ROUNDS, BUDGET = 5, 2, 0.015  # seconds per contestant and round
 QUICK_RUNS, QUICK_ROUNDS, QUICK_BUDGET = 1, 3, 0.005
 FULL_DTYPES = ("float32", "bfloat16")
 INTERRUPTED = 130  # what shells make of Ctrl-C

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import processes
+from bench import machine, processes
 from bench.shapes import Shape, parse
 
 if TYPE_CHECKING:  # TensorFlow is imported where it is set up
@@ -42,6 +42,12 @@ class Job(NamedTuple):
     dtype: str
     jit: bool
     cold: bool  # whether every call takes another kernel
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        words = [self.section, "backward" if self.backward else "forward", self.dtype, self.shape]
+        return " ".join(words + ["jit"] * self.jit + ["cold"] * self.cold)
 
 
 def start(
@@ -156,6 +162,7 @@ def traced(layer: Layer) -> Layer:
 def main() -> int:
     """Goes through the jobs of the command line."""
     threads, rounds, last_cache = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])
+    machine.confine(threads)
     budget, dtypes = float(sys.argv[3]), sys.argv[5].split(",")
     with quiet():  # a few lines that TensorFlow logs when imported heed no log level
         import tensorflow  # noqa: F401
@@ -164,7 +171,8 @@ def main() -> int:
     timing.prepare(threads)
     processes.say(described(dtypes))
     for fields in json.loads(sys.argv[6]):
-        processes.say(row(Job(*fields), rounds, budget, last_cache))
+        job = Job(*fields)
+        processes.say_row(job.name, row, job, rounds, budget, last_cache)
     return 0
 
 

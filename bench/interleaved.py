@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable, Mapping
 
@@ -28,9 +29,9 @@ def measure(
 ) -> dict[str, list[float]]:
     """Seconds of one call of every contestant in every round of about `budget` seconds each.
 
-    In every round another one is first. Where a contestant has an `empty` run, calls that do
-    nothing but what surrounds its own, that is timed as often, and its median taken off: it costs
-    much the same every time, and one that was held up would leave less than nothing.
+    In every round they come in an order of chance. Where a contestant has an `empty` run, calls
+    that do nothing but what surrounds its own, that is timed as often, and its median taken off: it
+    costs much the same every time, and one that was held up would leave less than nothing.
 
     The first is always timed; of the others, those that are LONGEST and HOPELESS are left out. So
     is one for which nothing is left, because what surrounds it was held up.
@@ -56,8 +57,8 @@ def _rounds(
     names = list(counts)
     whole: dict[str, list[float]] = {name: [] for name in names}
     without: dict[str, list[float]] = {name: [] for name in names}
-    for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
+    for _ in range(rounds):
+        for name in random.sample(names, len(names)):
             whole[name].append(runs[name](counts[name]))
             without[name].append(empty[name](counts[name]) if name in empty else 0.0)
     found = {}

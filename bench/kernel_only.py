@@ -21,7 +21,7 @@ from types import ModuleType
 
 import numpy as np
 
-from bench import interleaved, processes, shapes
+from bench import interleaved, machine, processes, shapes
 from bench.shapes import Shape
 
 DTYPES = ("float32", "float64")  # those that NumPy multiplies with BLAS
@@ -142,12 +142,14 @@ def main() -> int:
     parser.add_argument("--budget", type=float, required=True)
     parser.add_argument("shapes", nargs="+", type=shapes.parse)
     options = parser.parse_args()
+    machine.confine(options.threads)
     core = load_core()
     processes.say({"blas": blas_name()})
     for shape in options.shapes:
-        processes.say(
-            time_shape(core, shape, options.dtype, options.threads, options.rounds, options.budget)
-        )
+        processes.say_row(
+            f"kernel only, {shape.name}",
+            time_shape, core, shape, options.dtype, options.threads, options.rounds, options.budget,
+        )  # fmt: skip
     return 0
 
 

@@ -64,6 +64,27 @@ def cpus() -> Sequence[int]:
     return range(os.cpu_count() or 1)
 
 
+def apart(system: Path = Path("/sys/devices/system/cpu")) -> list[int]:
+    """The same, those that share a core with one before them last."""
+    firsts, others, seen = [], [], set()
+    for cpu in cpus():
+        try:
+            core = (system / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+        except OSError:
+            core = str(cpu)
+        (others if core in seen else firsts).append(cpu)
+        seen.add(core)
+    return firsts + others
+
+
+def confine(threads: int) -> None:
+    """Leaves this process as many processors as it has threads, on cores of their own as far as
+    there are: no contestant has more of them than another, whatever threads it starts.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, apart()[:threads])
+
+
 def caches(system: Path = Path("/sys/devices/system/cpu")) -> tuple[Cache, ...]:
     """L1 to L3 as Linux describes them, or else ASSUMED_CACHES."""
     sizes: dict[str, int] = {}

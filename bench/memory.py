@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import processes
+from bench import machine, processes
 from bench.graph import ENVIRONMENT, quiet
 from bench.limits import ITEM_BYTES
 from bench.shapes import Shape, Workload, parse
@@ -93,6 +93,7 @@ def rows(inputs: tuple[int, ...], threads: int, dtype: str) -> Iterator[dict]:
 def main() -> int:
     """Prints the growth of the contestant named on the command line, in bytes."""
     name, threads, dtype, shape = sys.argv[1], int(sys.argv[2]), sys.argv[3], parse(sys.argv[4])
+    machine.confine(threads)
     with quiet():
         import tensorflow  # noqa: F401
     from bench import timing

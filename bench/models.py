@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bench import graph, processes
+from bench import graph, machine, processes
 
 with graph.quiet():  # a few lines that TensorFlow logs when imported heed no log level
     import tensorflow as tf
@@ -165,18 +165,20 @@ def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
         "shape": model.shape,
         "pass": PASSES[training],
         "seconds": seconds,
+        "loss_difference": difference(model),
     }
 
 
 def main() -> int:
     """Prints a row for each model and pass, as the results have it."""
     threads, rounds, budget = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    machine.confine(threads)
     timing.prepare(threads)
     for model in MODELS:
-        error = difference(model)
         for training in (False, True):
-            row = measure(model, training, rounds, budget)
-            processes.say({**row, "loss_difference": error})
+            processes.say_row(
+                f"{model.name}, {PASSES[training]}", measure, model, training, rounds, budget
+            )
     return 0
 
 

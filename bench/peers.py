@@ -6,14 +6,12 @@ PASSES is separated by commas. Prints a line of JSON with the version, then for 
 a row for each shape.
 
 Calls are timed from Python, which costs some microseconds an operation; JAX compiles all of a call
-into one, as XLA does for TensorFlow. The process is confined to as many processors as there are
-threads, so that no library has more of them than another.
+into one, as XLA does for TensorFlow.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -139,15 +137,15 @@ def measure(
 def main() -> int:
     """Times the shapes of the command line."""
     name, threads, dtype, rounds, budget, passes = sys.argv[1:7]
-    if hasattr(os, "sched_setaffinity"):  # before the library counts them
-        os.sched_setaffinity(0, machine.cpus()[: int(threads)])
+    machine.confine(int(threads))  # before the library counts them
     processes.say({"version": importlib.import_module(name).__version__})
     for which in passes.split(","):
         for shape in map(parse, sys.argv[7:]):
             backward = which == "forward+backward"
-            processes.say(
-                time_shape(name, shape, dtype, backward, int(threads), int(rounds), float(budget))
-            )
+            processes.say_row(
+                f"{name}, {which} {dtype} {shape.name}",
+                time_shape, name, shape, dtype, backward, int(threads), int(rounds), float(budget),
+            )  # fmt: skip
     return 0
 
 

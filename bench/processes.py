@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+FAILED = "failed"  # in what comes instead of a row, what it would have been of
 
 
 def lines(
@@ -35,6 +36,17 @@ def lines(
                 raise RuntimeError(f"{module} failed: {reason}")
         finally:
             child.kill()  # Ctrl-C: it would go on in the background
+
+
+def say_row(name: str, make: Callable[..., dict], *arguments: object) -> None:
+    """Prints what `make` returns or, if it raises, {FAILED: name, "reason"}: others are to come."""
+    try:
+        result = make(*arguments)
+    except Exception as error:  # whatever it is, it is told
+        text = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+        result = {FAILED: name, "reason": reason}
+    say(result)
 
 
 def say(result: dict) -> None:

@@ -263,11 +263,14 @@ class Run:
         self, start: Callable[[], Iterator[dict]], rows: Sequence[T], of: str = "op"
     ) -> Iterator[tuple[T, dict]]:
         """Starts a process for every run and goes through its rows: what each is of, and what all
-        runs so far say of it.
+        runs so far say of it. One that failed is skipped by name.
         """
         said: list[list[dict]] = [[] for _ in rows]
         for _ in range(self.plan.runs):
             for what, before, line in zip(rows, said, start(), strict=True):
+                if processes.FAILED in line:
+                    self.found["skipped"][line[processes.FAILED]] = line["reason"]
+                    continue
                 before.append(line)
                 yield what, merged(before, of)
 

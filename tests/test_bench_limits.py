@@ -1,6 +1,7 @@
 """The limits that figures are compared with: formulas, the probe, the kernel alone, memory."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,22 @@ def test_caches_are_those_of_the_processors_in_use(tmp_path, monkeypatch):
     assert machine.working_sets(found, 2) == {
         "L1": 16 << 10, "L2": 512 << 10, "L3": 2 << 20, "DRAM": 128 << 20,
     }  # fmt: skip
+
+
+def test_a_process_is_confined_to_cores_of_their_own(tmp_path, monkeypatch):
+    """Four processors, of which two are a core; the first of another system tells nothing."""
+    for cpu, siblings in enumerate(["0-1", "0-1", "2-3", "2-3"]):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    for may_run, wanted in (([0, 1, 2, 3], [0, 2, 1, 3]), ([1, 2, 3, 4], [1, 2, 4, 3])):
+        monkeypatch.setattr(machine, "cpus", lambda may_run=may_run: may_run)
+        assert machine.apart(tmp_path) == wanted
+    confined = []
+    monkeypatch.setattr(machine, "apart", lambda: [0, 2, 1, 3])
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *given: confined.append(given), False)
+    machine.confine(3)
+    assert confined == [(0, [0, 2, 1])]
 
 
 def test_caches_of_a_system_that_does_not_tell(tmp_path):

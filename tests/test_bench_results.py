@@ -244,6 +244,29 @@ def test_another_process_that_fails_costs_only_its_part(monkeypatch):
     assert "bench.load failed: no message" in report.text(found)
 
 
+def test_a_row_that_fails_costs_only_itself(monkeypatch, capsys):
+    processes.say_row("this one", lambda text: {"right": int(text)}, "7")
+    processes.say_row("that one", lambda text: {"right": int(text)}, "seven")
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good == {"right": 7} and bad["reason"].startswith("ValueError: invalid literal")
+
+    runs = iter([bad, None])
+
+    def start(jobs, *_):
+        yield {"isa": "", "versions": {}, "no_op": {}}
+        assert len(jobs) == 1
+        yield next(runs) or {
+            "seconds": {"op": [1.0], "plain": [2.0]},
+            "skipped": {}, "kernels": 1, "error": {"op": 0.0, "plain": 0.0},
+        }  # fmt: skip
+
+    monkeypatch.setattr(graph, "start", start)
+    made = plan("forward+backward", workloads=(OWN,))._replace(runs=2)
+    found = run.Run(made, MEASURED, []).run()
+    assert found["skipped"] == {"that one": bad["reason"]}
+    assert [row["runs"] for row in found["results"]] == [1]
+
+
 def test_a_process_that_says_much_is_heard_to_the_end(tmp_path, monkeypatch):
     (tmp_path / "noisy.py").write_text(
         "import sys\nsys.stderr.write('a warning ' * 50_000)\nprint('{}')\nsys.exit('it died')\n"
