@@ -56,7 +56,7 @@ docs: build ## Writes docs/api.md from the docstrings.
 bench: build ## Times the op against plain reuse, Keras, concat, stack and XLA; writes out/bench.json (some minutes).
 	@$(PYTHON) -m bench
 
-bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (41 minutes on 2 cores).
+bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (an hour on 2 cores).
 	@$(PYTHON) -m bench --full --out out/bench-full.json
 
 bench-cuda: ## Checks and times the GPU kernels beside cuBLASLt; needs a GPU and an nvcc, no TensorFlow.
