@@ -53,7 +53,7 @@ format: setup ## Formats the sources.
 docs: build ## Writes docs/api.md from the docstrings.
 	@$(PYTHON) tools/api_docs.py
 
-bench: build ## Times the op against plain reuse, Keras, concat, stack and XLA; writes out/bench.json (some minutes).
+bench: build ## Times the op against plain reuse, Keras, concat, stack and XLA; writes out/bench.json (a quarter of an hour).
 	@$(PYTHON) -m bench
 
 bench-full: build ## All of it, in bfloat16 and compiled by XLA too, and maps; writes out/bench-full.json (an hour on 2 cores).

@@ -12,7 +12,8 @@ from bench import compare, machine, report, run, shapes
 from bench.limits import ITEM_BYTES
 from bench.shapes import OWN, WORKLOADS, Shape, Workload
 
-RUNS, ROUNDS, BUDGET = 5, 2, 0.015  # seconds per contestant and round
+RUNS, FULL_RUNS = 3, 5
+ROUNDS, BUDGET = 2, 0.015  # seconds per contestant and round
 QUICK_RUNS, QUICK_ROUNDS, QUICK_BUDGET = 1, 3, 0.005
 FULL_DTYPES = ("float32", "bfloat16")
 INTERRUPTED = 130  # what shells make of Ctrl-C
@@ -48,7 +49,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=list(ITEM_BYTES), help="default float32")
     parser.add_argument(
         "--runs", type=int, help="processes that measure the same, one after the other; the spread "
-        f"is that between them, and of a single one that between its rounds; default {RUNS}",
+        f"is that between them, and of a single one that between its rounds; default {RUNS}, "
+        f"with --full {FULL_RUNS}",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, help=f"of each run; default {ROUNDS}")
     effort = parser.add_mutually_exclusive_group()
@@ -72,7 +74,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     if options.runs is None:
-        options.runs = QUICK_RUNS if options.quick else RUNS
+        options.runs = QUICK_RUNS if options.quick else FULL_RUNS if options.full else RUNS
     if options.rounds is None:
         options.rounds = QUICK_ROUNDS if options.quick else ROUNDS
     for name in ("runs", "rounds", "threads"):
