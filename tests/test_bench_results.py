@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 import bench  # noqa: E402
 from bench import __main__ as command  # noqa: E402
-from bench import exact, graph, load, machine, memory, peers, processes, report, run  # noqa: E402
+from bench import graph, load, machine, memory, peers, processes, report, run  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
 from bench.shapes import WORKLOADS, Shape, Workload, parse  # noqa: E402
 
@@ -363,44 +362,3 @@ def test_a_peer_that_is_missing_is_skipped_by_name():
     made = run.Run(plan("peers"), MEASURED, [])
     peers_rows = list(made._peer("no_such_library", "float32"))
     assert peers_rows == [] and made.found["skipped"] == {"no_such_library": "not installed"}
-
-
-@pytest.mark.parametrize("backward", [False, True])
-def test_a_peer_is_judged_by_float64(backward, monkeypatch):
-    shape = Shape((3, 1), 33, 7)
-
-    def layer_of(factor):
-        def layer(drawn, dtype, backward, threads):
-            signs = None if not backward else [x @ drawn.kernel + drawn.bias > 0 for x in drawn.xs]
-            results = exact.layer(drawn, signs, dtype)
-            results[-1] = results[-1] * factor
-            return lambda: results, drawn, list
-
-        return layer
-
-    for factor, least, most in ((1.0, -1.0, 1e-12), (1.01, 1e-3, 0.1)):
-        monkeypatch.setitem(peers.LAYERS, "fake", layer_of(factor))
-        row = peers.time_shape("fake", shape, "float32", backward, 1, rounds=2, budget=1e-4)
-        assert least < row["error"] < most and min(row["seconds"]["fake"]) > 0
-
-
-@pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", list(peers.LAYERS))
-def test_peers_compute_the_layer(name, dtype, backward):
-    pytest.importorskip(name)
-    row = peers.time_shape(name, Shape((3, 1), 33, 7), dtype, backward, 1, rounds=1, budget=1e-4)
-    assert 0 < row["error"] < 33 * (2.0**-24 if dtype == "float32" else 2.0**-8)
-
-
-def test_numbers_are_the_same_for_all():
-    """What TensorFlow's contestants take is what the peers draw."""
-    from bench import contestants
-
-    drawn, operands = exact.draw(SKINNY.shape, "float32"), contestants.make_operands(SKINNY.shape)
-    for want, got in zip(
-        [*drawn.xs, drawn.kernel, *drawn.dys],
-        [*operands.xs, operands.kernel, *operands.dys],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(got, want)
