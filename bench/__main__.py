@@ -161,9 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
 
-    print(report.text(found))
+    # First, so that nothing is lost should a table fail.
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(report.to_json(found))
+    print(report.text(found))
     print(f"\nAll figures: {options.out}")
     return INTERRUPTED if found["interrupted"] else 0
 

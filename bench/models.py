@@ -11,6 +11,7 @@ prints a line of JSON for each model and pass.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -137,6 +138,7 @@ def losses(model: Model, way: str) -> list[float]:
     return [float(step(xs)[0]) for _ in range(STEPS)]
 
 
+@functools.cache  # the same for inference and training
 def difference(model: Model) -> dict[str, float]:
     """Largest difference of a loss from plain reuse's, relative to it."""
     of_plain = losses(model, "dense")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import contestants, kernel_only, limits, machine, memory  # noqa: E402
+from bench import contestants, graph, kernel_only, limits, machine, memory, models, peers  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
 from bench.shapes import WORKLOADS, Shape  # noqa: E402
 
@@ -155,6 +155,35 @@ def test_a_process_is_confined_to_cores_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_setaffinity", lambda *given: confined.append(given), False)
     machine.confine(3)
     assert confined == [(0, [0, 2, 1])]
+
+
+class Confined(Exception):
+    """Raised in place of confining."""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (graph, ["3", "1", "0.1", "1", "float32", "[]"]),
+        (
+            kernel_only,
+            ["--threads=3", "--dtype=float32", "--rounds=1", "--budget=1", "1x1 1->1"],
+        ),
+        (memory, ["op", "3", "float32", "1x1 1->1"]),
+        (models, ["3", "1", "0.1"]),
+        (peers, ["jax", "3", "float32", "1", "0.1", "forward"]),
+    ],
+)
+def test_every_process_that_times_products_is_confined(module, arguments, monkeypatch):
+    """Before it does anything else: libraries count processors when imported."""
+
+    def confine(threads):
+        raise Confined(threads)
+
+    monkeypatch.setattr(machine, "confine", confine)
+    monkeypatch.setattr(sys, "argv", ["", *arguments])
+    with pytest.raises(Confined, match="3"):
+        module.main()
 
 
 def test_caches_of_a_system_that_does_not_tell(tmp_path):

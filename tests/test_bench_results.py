@@ -108,6 +108,8 @@ def test_full_is_everything_of_everything():
     assert len([job for job in jobs if job.section == "eager"]) == 2 * 2 * len(WORKLOADS)
     assert len(run.grid_jobs(command._plan(options, WORKLOADS))) == 2 * 30
     assert not run.grid_jobs(command._plan(command._options([]), WORKLOADS))
+    runs = [command._options(words).runs for words in (["--full"], [], ["--quick"])]
+    assert runs == [5, 3, 1]
     forced = command._plan(command._options(["--full", "--dtype", "half", "--jit"]), WORKLOADS)
     assert forced.dtypes == ("half",) and forced.jits == (True,)
 
@@ -152,6 +154,15 @@ def test_shapes_are_chosen_by_group_use_or_name(text, count, monkeypatch):
 class FakeRun:
     def run(self):
         raise KeyboardInterrupt
+
+
+def test_results_are_kept_though_a_table_fails(monkeypatch, tmp_path, sample):
+    monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
+    monkeypatch.setattr(run.Run, "run", lambda self: sample)
+    monkeypatch.setattr(report, "text", lambda found: found["no such table"])
+    with pytest.raises(KeyError):
+        command.main(["--out", str(tmp_path / "bench.json")])
+    assert json.loads((tmp_path / "bench.json").read_text()) == sample
 
 
 def fake_start(rows, then):
