@@ -107,10 +107,11 @@ def _shared_matmul_grad_grad(op, *grads):
     """
     n, num_biases = op.get_attr("N"), op.get_attr("B")
     needs_input = op.get_attr("needs_input_grad")
-    ends = [n, 2 * n, 2 * n + 1, 2 * n + 1 + num_biases]
-    output_grads, inputs = op.inputs[: ends[0]], op.inputs[ends[0] : ends[1]]
-    kernel, biases = op.inputs[ends[1]], op.inputs[ends[2] : ends[3]]
-    sources = [*output_grads, *inputs, kernel, *biases]
+    # A tape knows tensors by identity: one that fills two slots would get both slots' gradients in
+    # each. Every slot has a tensor of its own here.
+    sources = [tf.identity(x) for x in op.inputs[: 2 * n + 1 + num_biases]]
+    output_grads, inputs = sources[:n], sources[n : 2 * n]
+    kernel, biases = sources[2 * n], sources[2 * n + 1 :]
     with tf.GradientTape() as outer:
         outer.watch(sources)
         with tf.GradientTape() as inner:
@@ -118,12 +119,12 @@ def _shared_matmul_grad_grad(op, *grads):
             outputs = composition.shared_matmul(inputs, kernel, biases, **attributes_of(op))
         targets = [x for x, needed in zip(inputs, needs_input, strict=True) if needed]
         targets += [kernel] * op.get_attr("num_kernel_grads")
-        targets += list(biases) if op.get_attr("num_bias_grads") else []
+        targets += biases if op.get_attr("num_bias_grads") else []
         # Zeros for a bias that no input uses and a kernel that none trains, as from the op.
         first_order = inner.gradient(
             outputs,
             targets,
-            output_gradients=list(output_grads),
+            output_gradients=output_grads,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
     second_order = outer.gradient(first_order, sources, output_gradients=list(grads))
