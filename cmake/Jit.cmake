@@ -5,6 +5,7 @@ set(jit_sources
   csrc/jit/dots.cc
   csrc/jit/handlers.cc
   csrc/jit/shared_matmul_jit.cc
+  csrc/jit/shared_matmul_output_jit.cc
 )
 set(jit_includes "${TENSORFLOW_INCLUDE_DIR}"
   "${TENSORFLOW_INCLUDE_DIR}/external/highwayhash"

@@ -5,6 +5,7 @@ add_library(shared_dense_ops MODULE
   csrc/tf/attributes.cc
   csrc/tf/shared_matmul.cc
   csrc/tf/shared_matmul_ops.cc
+  csrc/tf/shared_matmul_output.cc
   csrc/tf/verbose.cc
 )
 set_target_properties(shared_dense_ops PROPERTIES

@@ -7,6 +7,7 @@
 #include "cuda/shared_matmul.h"
 #include "tensorflow/core/platform/tensor_float_32_utils.h"
 #include "tf/shared_matmul_op.h"
+#include "tf/shared_matmul_output.h"
 #include "tf/verbose.h"
 #include "xla/stream_executor/stream.h"
 
@@ -98,6 +99,8 @@ struct Gpu {
 };
 
 SHARED_DENSE_REGISTER(Gpu, tensorflow::DEVICE_GPU)
+REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMulOutput").Device(tensorflow::DEVICE_GPU),
+                        SharedMatMulOutputOp);
 
 }  // namespace
 }  // namespace shared_dense

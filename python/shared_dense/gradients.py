@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared_dense import composition, loader, paths
+from shared_dense import compat, composition, loader, outputs, paths
 
 # f'(z) cannot be had from f(z) for these: the pre-activation is kept or made again.
 NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
@@ -48,54 +48,89 @@ def _placed(gradient: Callable) -> Callable:
     return run
 
 
+@_registers("SharedDense>SharedMatMulOutput")
+def _shared_matmul_output_grad(op, grad):
+    outputs.mark(grad, op.inputs[0])
+    return grad
+
+
 @_registers("SharedDense>SharedMatMul")
 @_placed
 def _shared_matmul_grad(op, *grads):
-    """One call makes every gradient asked for: all dX, one accumulated dW, the db."""
+    """One call makes every gradient asked for: all dX, one accumulated dW, the db.
+
+    Inputs whose outputs no loss uses take no part. What only they use has no gradient, as with
+    plain reuse.
+    """
     attributes = attributes_of(op)
-    names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
     n = op.get_attr("N")
     inputs, kernel, biases = op.inputs[:n], op.inputs[n], op.inputs[n + 1 :]
+    used = outputs.asked_for(op.outputs[:n], grads[:n])
+    bias_indices = range(len(biases))
+    if len(used) < n:
+        attributes, bias_indices = _of_some(attributes, used, n, len(biases))
+    names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
     # An eager tape says what nobody will look at; a graph does not.
-    skipped = getattr(op, "skip_input_indices", None) or ()
-    needs_input = [i not in skipped for i in range(n)]
+    skipped = frozenset(getattr(op, "skip_input_indices", None) or ())
+    needs_input = [i not in skipped for i in used]
     needs_kernel = n not in skipped and (not trains_kernel or any(trains_kernel))
-    needs_biases = any(n + 1 + i not in skipped for i in range(len(biases)))
+    needs_biases = any(n + 1 + i not in skipped for i in bias_indices)
+    operands = {
+        "inputs": [inputs[i] for i in used],
+        "kernel": kernel,
+        "biases": [biases[i] for i in bias_indices],
+    }
 
     ops = loader.load().ops
-    outputs, kept = op.outputs[:n], op.outputs[n:]
-    per_input = names * n if len(names) == 1 else names
+    kept = op.outputs[n:] and [op.outputs[n + i] for i in used]
+    per_input = names * len(used) if len(names) == 1 else names
     if any(name in NEED_PRE_ACTIVATION for name in per_input) and not kept:
         kept = ops.shared_dense_shared_mat_mul(
-            inputs=inputs,
-            kernel=kernel,
-            biases=biases,
-            **(attributes | {"activations": ["linear"]}),
+            **operands, **(attributes | {"activations": ["linear"]})
         ).outputs
     saved = []
     if any(name != "linear" for name in per_input):
         saved = [
-            kept[i] if name in NEED_PRE_ACTIVATION else outputs[i]
+            kept[i] if name in NEED_PRE_ACTIVATION else op.outputs[used[i]]
             for i, name in enumerate(per_input)
         ]
     # `pre_activations` is a cache, not a result: what flows into it is dropped on purpose.
     found = ops.shared_dense_shared_mat_mul_grad(
-        output_grads=list(grads[:n]),
-        inputs=inputs,
-        kernel=kernel,
-        biases=biases,
+        output_grads=[grads[i] for i in used],
+        **operands,
         saved=saved,
         **attributes,
         needs_input_grad=needs_input,
         num_input_grads=sum(needs_input),
         num_kernel_grads=int(needs_kernel),
-        num_bias_grads=len(biases) if needs_biases else 0,
+        num_bias_grads=len(bias_indices) if needs_biases else 0,
     )
-    input_grads = iter(found.input_grads)
-    result = [next(input_grads) if needed else None for needed in needs_input]
-    result += found.kernel_grads or [None]
-    result += found.bias_grads or [None] * len(biases)
+    found = [*found.input_grads, *found.kernel_grads, *found.bias_grads]
+    places = [i for i, needed in zip(used, needs_input, strict=True) if needed]
+    places += [n] * needs_kernel
+    places += [n + 1 + i for i in bias_indices] if needs_biases else []
+    if compat.may_need_gradient():
+        found = outputs.hand_out(found)
+    result = [None] * len(op.inputs)
+    for place, gradient in zip(places, found, strict=True):
+        result[place] = gradient
     return result
+
+
+def _of_some(
+    attributes: dict[str, Any], used: list[int], n: int, num_biases: int
+) -> tuple[dict[str, Any], list[int]]:
+    """The attributes of a call on some of its inputs, and the indices of the biases they use."""
+    names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
+    bias_of = composition.bias_of_each(attributes["bias_of"], num_biases, n)
+    bias_indices = sorted({bias_of[i] for i in used} - {-1})
+    place = {index: at for at, index in enumerate(bias_indices)} | {-1: -1}
+    some = attributes | {
+        "activations": names if len(names) == 1 else [names[i] for i in used],
+        "bias_of": [place[bias_of[i]] for i in used],
+        "trains_kernel": trains_kernel and [trains_kernel[i] for i in used],
+    }
+    return some, bias_indices
 
 
 @_registers("SharedDense>SharedMatMulGrad")
@@ -116,16 +151,17 @@ def _shared_matmul_grad_grad(op, *grads):
         outer.watch(sources)
         with tf.GradientTape() as inner:
             inner.watch(sources)
-            outputs = composition.shared_matmul(inputs, kernel, biases, **attributes_of(op))
+            results = composition.shared_matmul(inputs, kernel, biases, **attributes_of(op))
         targets = [x for x, needed in zip(inputs, needs_input, strict=True) if needed]
         targets += [kernel] * op.get_attr("num_kernel_grads")
         targets += biases if op.get_attr("num_bias_grads") else []
+        used = outputs.asked_for(op.outputs, grads)
         # Zeros for a bias that no input uses and a kernel that none trains, as from the op.
         first_order = inner.gradient(
-            outputs,
-            targets,
+            results,
+            [targets[i] for i in used],
             output_gradients=output_grads,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-    second_order = outer.gradient(first_order, sources, output_gradients=list(grads))
+    second_order = outer.gradient(first_order, sources, output_gradients=[grads[i] for i in used])
     return second_order + [None] * op.get_attr("num_saved")

@@ -287,6 +287,7 @@ def load() -> Library:
             raise OSError("the file is cut short")
         ops = tf.load_op_library(str(path))
         ops.shared_dense_shared_mat_mul, ops.shared_dense_shared_mat_mul_grad  # noqa: B018
+        ops.shared_dense_shared_mat_mul_output  # noqa: B018
     except (tf.errors.NotFoundError, OSError, AttributeError) as error:
         return _no(f"the op library {path.name} did not load ({error}); {_REBUILD}")
     # They register what TensorFlow needs to differentiate and to vectorize the ops.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from shared_dense import activations, compat, composition, loader, paths
+from shared_dense import activations, compat, composition, loader, outputs, paths
 
 Activation = str | Callable | None
 
@@ -27,9 +27,8 @@ def shared_matmul(
     one accumulated kernel gradient. A row of a result has the same bits whatever other rows or
     inputs share the call (on the op path).
 
-    An output that a loss does not use takes part in the op's gradient with zeros: its input's
-    gradient is zeros, where plain reuse gives None, and a NaN or infinity in that input reaches the
-    kernel's gradient as NaN.
+    An output that a loss does not use takes no part in the gradients: of an input or a bias that
+    only it uses they are None, as with plain reuse.
 
     Args:
         inputs: list or tuple of tensors `[..., in_features]`, each of any rank >= 1 and any number
@@ -75,18 +74,17 @@ def shared_matmul(
         ops = loader.load().ops
         keep = compat.may_need_gradient() and _need_pre_activation(fused)
         with paths.placed():
-            outputs = ops.shared_dense_shared_mat_mul(
+            found = ops.shared_dense_shared_mat_mul(
                 inputs=xs,
                 kernel=kernel,
                 biases=biases,
                 **attributes,
                 num_pre_activations=len(xs) if keep else 0,
             ).outputs
+            ys = outputs.hand_out(found)
     else:
-        outputs = composition.shared_matmul(xs, kernel, biases, **attributes)
-    return [
-        y if function is None else function(y) for y, function in zip(outputs, after, strict=True)
-    ]
+        ys = composition.shared_matmul(xs, kernel, biases, **attributes)
+    return [y if function is None else function(y) for y, function in zip(ys, after, strict=True)]
 
 
 def _need_pre_activation(names: Sequence[str]) -> bool:

@@ -218,4 +218,5 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
 
 
 register_vectorized("SharedDense>SharedMatMul", _forward)
+register_vectorized("SharedDense>SharedMatMulOutput", lambda _, operands: operands)
 register_vectorized("SharedDense>SharedMatMulGrad", _backward)
