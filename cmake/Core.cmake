@@ -4,6 +4,7 @@ find_package(Threads REQUIRED)
 
 add_library(shared_dense_core STATIC
   csrc/core/activation.cc
+  csrc/core/column_sums.cc
   csrc/core/dispatch.cc
   csrc/core/explain.cc
   csrc/core/kernels_generic.cc

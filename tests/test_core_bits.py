@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -23,8 +24,9 @@ LONG = 2803
 # 64 rows of this are more than half of an L2 cache of 4 MiB: another path than one row takes.
 DEEP = 10007
 
-# Rows per partial sum of dW and db: part of the contract, for another number gives other bits.
-CHUNK = 256
+# Most rows per partial sum of dW and db, and fewest of an input that has partial sums of its own:
+# part of the contract, for other numbers give other bits.
+CHUNK, OWN = 256, 64
 
 every_isa = pytest.mark.parametrize("isa", ISAS)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -41,7 +43,7 @@ def assert_bits(got, expected):
     wrong = np.flatnonzero((got != expected) | (np.signbit(got) != np.signbit(expected)))
     assert wrong.size == 0, (
         f"{wrong.size} of {got.size} differ, the first at {wrong[0]}: "
-        f"{got.flat[wrong[0]].hex()} instead of {expected.flat[wrong[0]].hex()}"
+        f"{float(got.flat[wrong[0]]).hex()} instead of {float(expected.flat[wrong[0]]).hex()}"
     )
 
 
@@ -139,8 +141,8 @@ def test_an_element_has_its_bits_beside_any_other_columns(dtype, isa, rng):
 @every_dtype
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("units", [450, 100], ids=["dealt by blocks", "dealt by chunks"])
-def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, transpose, units, rng):
-    """The same call on any number of threads, any number of times, its rows in any inputs."""
+def test_kernel_and_bias_gradients_know_no_threads(dtype, isa, transpose, units, rng):
+    """The same call on any number of threads, any number of times."""
     kernel = normal(rng, dtype, 40, units)
     kernel = kernel.T.copy() if transpose else kernel
     x, dy, saved = (normal(rng, dtype, 3300, n) for n in (40, units, units))
@@ -154,8 +156,8 @@ def test_kernel_and_bias_gradients_know_no_threads_and_no_cuts(dtype, isa, trans
         )  # fmt: skip
         return grads["dkernel"], grads["dbias"][0]
 
-    expected = gradients([], 1)
     for cuts in ([], [1], [255, 256, 257, 257, 512], sorted(rng.integers(0, 3301, 20))):
+        expected = gradients(cuts, 1)
         for threads in (1, 2, 2, 3):
             for got, want in zip(gradients(cuts, threads), expected, strict=True):
                 assert_bits(got, want)
@@ -302,26 +304,100 @@ def test_dx_is_one_chain_over_ascending_units(units, dtype, isa, rng):
     assert_bits(dx, chain(dy, kernel.T, dtype, isa))
 
 
+def in_order(parts):
+    return functools.reduce(np.add, parts)
+
+
+def sums_of(rows):
+    """Lists of (first, end): the chunks of stacked rows that make the sums of dW. The contract."""
+    sums, end, shared = [], 0, False
+    for n in rows:
+        own = n >= OWN
+        for row in range(n):
+            if own and row % CHUNK == 0:
+                if row == 0:
+                    sums.append([])
+                sums[-1].append([end, end])
+            elif not own and (not shared or end - sums[-1][-1][0] == CHUNK):
+                sums.append([[end, end]])
+            end += 1
+            sums[-1][-1][1] = end
+            shared = not own
+    return sums
+
+
 @every_isa
 @every_dtype
-@pytest.mark.parametrize("rows", [(5,), (256,), (100, 157), (300, 0, 300, 200)], ids=str)
-def test_dkernel_and_dbias_add_chunks_of_rows_in_order(rows, dtype, isa, rng):
-    """A chain in each chunk of the stacked rows, wherever its inputs begin."""
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (5,),
+        (256,),
+        (100, 157),
+        (300, 0, 300, 200),
+        (63, 64, 3, 1, 255, 0, 60, 250),
+        (600, 300, 64, 9, 257),
+        (1,) * 300,
+    ],
+    ids=lambda rows: str(rows[:8]),
+)
+def test_dkernel_adds_sums_from_the_last_input_to_the_first(rows, transpose, dtype, isa, rng):
+    """A chain in each chunk; long inputs have sums of their own, short ones share chunks."""
     in_features, units = (9, 35) if dtype == "float32" else (3, 4)
     xs = [normal(rng, dtype, n, in_features) for n in rows]
     dys = [normal(rng, dtype, n, units) for n in rows]
-    kernel, bias = normal(rng, dtype, in_features, units), np.zeros(units, dtype)
+    kernel = normal(rng, dtype, *((units, in_features) if transpose else (in_features, units)))
+    got = _core.backward(
+        xs, dys, dys, kernel, transpose_kernel=transpose, wants_dx=[False] * len(rows), isa=isa
+    )
+    x, dy = np.concatenate(xs[::-1]), np.concatenate(dys[::-1])
+    dkernel = in_order(
+        [
+            in_order([chain(x[a:b].T, dy[a:b], dtype, isa) for a, b in chunks])
+            for chunks in sums_of(rows[::-1])
+        ]
+    )
+    assert_bits(got["dkernel"], dkernel.T if transpose else dkernel)
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize(
+    "rows", [(5,), (256,), (257, 1, 600), (300, 0, 300, 200), (1, 2, 0, 1)], ids=str
+)
+def test_dbias_adds_the_sums_of_inputs_from_the_last_to_the_first(rows, dtype, isa, rng):
+    units = 150
+    xs = [normal(rng, dtype, n, 2) for n in rows]
+    dys = [normal(rng, dtype, n, units) for n in rows]
+    kernel, bias = normal(rng, dtype, 2, units), np.zeros(units, dtype)
     got = _core.backward(
         xs, dys, dys, kernel, [bias], wants_dx=[False] * len(rows), dbias_count=1, isa=isa
     )
-    x, dy = np.concatenate(xs), np.concatenate(dys)
-    dkernel, dbias = np.zeros((in_features, units), dtype), np.zeros(units, dtype)
-    for first in range(0, len(x), CHUNK):
-        chunk = slice(first, first + CHUNK)
-        dkernel += chain(x[chunk].T, dy[chunk], dtype, isa)
-        column_sums = np.zeros(units, dtype)
-        for row in dy[chunk]:
-            column_sums += row
-        dbias += column_sums
-    assert_bits(got["dkernel"], dkernel)
-    assert_bits(got["dbias"][0], dbias)
+
+    sums = [
+        in_order([in_order(dy[first : first + CHUNK]) for first in range(0, len(dy), CHUNK)])
+        for dy in dys[::-1]
+        if len(dy)
+    ]
+    assert_bits(got["dbias"][0], in_order(sums))
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [(5, 3), (40, 100), (129, 450)], ids=str)
+def test_what_cancels_between_two_inputs_is_zero(size, threads, dtype, isa, rng):
+    """Of as many rows, dY of one the negative of the other's, others beside them."""
+    in_features, units = size
+    kernel = normal(rng, dtype, in_features, units)
+    for rows in (1, 2, 17, 63, 64, 65, 255, 256, 257, 300):
+        x, dy = normal(rng, dtype, rows, in_features), normal(rng, dtype, rows, units)
+        other = normal(rng, dtype, 3, in_features), np.zeros((3, units), dtype)
+        got = _core.backward(
+            [other[0], x, x], [other[1], dy, -dy], [other[1], dy, dy], kernel,
+            [kernel[0]], wants_dx=[True] * 3, dbias_count=1, threads=threads, isa=isa,
+        )  # fmt: skip
+        assert not got["dbias"][0].any(), rows
+        if rows >= OWN:
+            assert not got["dkernel"].any(), rows

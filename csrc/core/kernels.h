@@ -26,7 +26,7 @@ struct OutputRow {
 enum class Accumulate : std::uint8_t {
   kStart,     // nothing: C has no value yet
   kContinue,  // C holds the chain so far: carry it on, multiply-add by multiply-add
-  kAdd,       // C holds finished chunks: make this one from zero, then add it
+  kAdd,       // C holds finished chains: make these from zero, then add them (with `ends` only)
 };
 
 // One block of C: rows x columns, as packed panels of A times packed panels of B.
@@ -51,6 +51,10 @@ struct Block {
   Index partial_step;
   Accumulate accumulate;
   bool finish;  // last block of the chain: apply the epilogue
+  // Of a sum (S its own accumulator, nothing to finish, B packed): where its
+  // chains end, the last at `depth`; nullptr: the block is a part of one chain.
+  const Index* ends;
+  Index chains;
 };
 
 // All of some rows of C, with A read where it lies. Rows of A follow each

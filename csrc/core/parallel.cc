@@ -3,11 +3,38 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 
 namespace shared_dense {
 namespace {
+
+// How the processor rounds, and whether it takes subnormal numbers for 0: of a
+// thread, and nobody else's.
+class FloatMode {
+ public:
+#if defined(__x86_64__)
+  using Word = std::uint32_t;
+  static Word get() { return __builtin_ia32_stmxcsr() & ~kFlags; }
+  static void set(Word mode) { __builtin_ia32_ldmxcsr(mode | (__builtin_ia32_stmxcsr() & kFlags)); }
+
+ private:
+  static constexpr Word kFlags = 0x3f;  // what has happened since they were cleared
+#elif defined(__aarch64__)
+  using Word = std::uint64_t;
+  static Word get() {
+    Word mode;
+    asm volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+  }
+  static void set(Word mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+  using Word = int;
+  static Word get() { return 0; }
+  static void set(Word) {}
+#endif
+};
 
 // What the caller and its helpers share. It outlives the call: a helper may
 // start after the caller has left, and then touches nothing but the counters.
@@ -18,6 +45,7 @@ class Stages {
       : count_(static_cast<int>(items.size())),
         workers_(workers),
         body_(body),
+        mode_(FloatMode::get()),
         stages_(new Stage[items.size()]),
         shares_(new Share[items.size() * workers]) {
     for (int s = 0; s < count_; ++s) {
@@ -46,7 +74,13 @@ class Stages {
     }
   }
 
-  void help() { work(helpers_.fetch_add(1, std::memory_order_relaxed)); }
+  // In the caller's mode, so that it does not show who did what.
+  void help() {
+    const FloatMode::Word own = FloatMode::get();
+    if (own != mode_) FloatMode::set(mode_);
+    work(helpers_.fetch_add(1, std::memory_order_relaxed));
+    if (own != mode_) FloatMode::set(own);
+  }
 
  private:
   struct Stage {
@@ -92,6 +126,7 @@ class Stages {
 
   const int count_, workers_;
   const std::function<void(int, Index, int)>* const body_;
+  const FloatMode::Word mode_;
   const std::unique_ptr<Stage[]> stages_;
   const std::unique_ptr<Share[]> shares_;  // [stage][worker]
   std::atomic<int> helpers_{1};

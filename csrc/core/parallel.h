@@ -29,10 +29,11 @@ class ThreadPool {
 // stage), the caller's is 0, and no two calls running at once share it: an index
 // for per-thread scratch.
 //
-// `body` must not throw. Helpers are scheduled once for all stages. The caller works too and never
-// waits for a helper that has not started: one that starts late joins the
-// stage it finds, or finds nothing to do. (A sleeping pool takes ~100 us to
-// answer; a fixed split would wait for it.)
+// Helpers compute in the caller's mode: they round and flush subnormal numbers as
+// it does. `body` must not throw. Helpers are scheduled once for all stages. The caller works too
+// and never waits for a helper that has not started: one that starts late joins the stage it finds,
+// or finds nothing to do. (A sleeping pool takes ~100 us to answer; a fixed split would wait for
+// it.)
 void parallel_stages(ThreadPool* pool, const std::vector<Index>& items,
                      const std::function<void(int, Index, int)>& body);
 

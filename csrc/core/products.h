@@ -49,10 +49,11 @@ RowsPlan plan_of(const Isa& isa, const Workers& workers, Index rows, Index depth
 template <class A, class S>
 [[nodiscard]] bool rows_product(const Context& context, const RowsProduct<A, S>& product);
 
-// C[m, n] = sum over r of A[r, m] * B[r, n], in chunks of kRowChunk rows.
+// C[m, n] = sum over r of A[r, m] * B[r, n], in chunks of rows.
 template <class A, class B, class S>
 struct SumProduct {
   Index rows, reduction, columns;
+  std::vector<RowChunk> chunks;  // of r, none longer than kRowChunk
   // Pointers to rows [first, first + count) of A and of B. From any thread.
   std::function<void(Index first, Index count, const A** a, const B** b)> gather;
   S* c;  // [rows, columns]

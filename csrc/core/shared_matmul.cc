@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <unordered_map>
 
+#include "core/column_sums.h"
 #include "core/products.h"
 
 namespace shared_dense {
@@ -70,74 +72,6 @@ bool form_dz(const Context& context, const KernelSet<S>& kernels, Index units,
   return true;
 }
 
-// One bias gradient: the column sums of some segments' dZ, stacked.
-template <class S>
-struct ColumnSum {
-  S* sum;  // [units]
-  std::vector<std::size_t> segments;
-};
-
-// Every chunk of rows is summed apart, then the chunks are added in order.
-template <class S>
-bool sum_columns(const Context& context, const KernelSet<S>& kernels, Index units,
-                 const std::vector<BackwardSegment<S>>& segments,
-                 const std::vector<const Accumulator<S>*>& dz,
-                 const std::vector<ColumnSum<S>>& sums) {
-  using T = Accumulator<S>;
-  if (units == 0) return true;  // or rows without bytes would be walked, however many
-  constexpr Index columns_per_task = 256;
-  struct Piece {
-    std::size_t sum;
-    Index first, column;
-    T* part;
-  };
-  std::vector<Stack> stacks;
-  std::vector<Piece> pieces;
-  Index chunks = 0, rows = 0;
-  for (std::size_t i = 0; i < sums.size(); ++i) {
-    std::vector<BackwardSegment<S>> own;
-    for (const std::size_t s : sums[i].segments) own.push_back(segments[s]);
-    stacks.emplace_back(own);
-    chunks += (stacks[i].rows() + kRowChunk - 1) / kRowChunk;
-    rows += stacks[i].rows();
-  }
-  T* parts =
-      static_cast<T*>(context.scratch->allocate(std::max<Index>(chunks * units, 1) * sizeof(T)));
-  if (parts == nullptr) return false;
-  for (std::size_t i = 0; i < sums.size(); ++i) {
-    for (Index first = 0; first < stacks[i].rows(); first += kRowChunk, parts += units) {
-      for (Index column = 0; column < units; column += columns_per_task) {
-        pieces.push_back({i, first, column, parts});
-      }
-    }
-  }
-  const bool alone = rows * units * kElementCost < workers_of(context).worth;
-  parallel_for(alone ? nullptr : context.threads, static_cast<Index>(pieces.size()),
-               [&](Index item, int) {
-                 const Piece& piece = pieces[item];
-                 const Stack& stack = stacks[piece.sum];
-                 const Index count = std::min(kRowChunk, stack.rows() - piece.first);
-                 const T* row_of[kRowChunk];
-                 stack.visit(piece.first, count, [&](Index i, std::size_t s, Index row, Index n) {
-                   const T* from = dz[sums[piece.sum].segments[s]] + row * units;
-                   for (Index j = 0; j < n; ++j) row_of[i + j] = from + j * units;
-                 });
-                 kernels.sum_rows(row_of, count, piece.column,
-                                  std::min(columns_per_task, units - piece.column),
-                                  piece.part + piece.column);
-               });
-  std::vector<T> totals(sums.size() * units, T(0));
-  for (const Piece& piece : pieces) {
-    T* total = &totals[piece.sum * units];
-    const Index end = std::min(units, piece.column + columns_per_task);
-    for (Index c = piece.column; c < end; ++c) total[c] += piece.part[c];
-  }
-  for (std::size_t i = 0; i < sums.size(); ++i) {
-    kernels.round(totals.data() + i * units, units, sums[i].sum);
-  }
-  return true;
-}
-
 }  // namespace
 
 template <class S>
@@ -190,6 +124,10 @@ bool backward(const Context& context, const Kernel<S>& kernel,
       wanted.push_back(segments[i]);
       wanted_dz.push_back(dz[i]);
     }
+  }
+  // Sums go from the last to the first, as TensorFlow adds up the gradients of
+  // one weight: what cancels there to exactly 0 does so here.
+  for (std::size_t i = segments.size(); i-- > 0;) {
     if (trains(segments[i])) {
       training.push_back(segments[i]);
       training_dz.push_back(dz[i]);
@@ -226,28 +164,29 @@ bool backward(const Context& context, const Kernel<S>& kernel,
     };
     bool done;
     if (kernel.transposed) {
-      SumProduct<T, S, S> product{units, stack.rows(), in_features, {}, dkernel};
+      SumProduct<T, S, S> product{units, stack.rows(), in_features, row_chunks(training),
+                                  {},    dkernel};
       product.gather = [&](Index first, Index count, const T** dz_rows, const S** x_rows) {
         gather(first, count, x_rows, dz_rows);
       };
       done = sum_product(context, product);
     } else {
-      done = sum_product(context,
-                         SumProduct<S, T, S>{in_features, stack.rows(), units, gather, dkernel});
+      done = sum_product(context, SumProduct<S, T, S>{in_features, stack.rows(), units,
+                                                      row_chunks(training), gather, dkernel});
     }
     if (!done) return false;
   }
 
   std::vector<ColumnSum<S>> sums;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
+  std::unordered_map<S*, std::size_t> sum_of;
+  for (std::size_t i = segments.size(); i-- > 0;) {
     S* const dbias = segments[i].dbias;
     if (dbias == nullptr) continue;
-    auto sum = std::find_if(sums.begin(), sums.end(),
-                            [&](const ColumnSum<S>& other) { return other.sum == dbias; });
-    if (sum == sums.end()) sum = sums.insert(sum, {dbias, {}});
-    sum->segments.push_back(i);
+    const auto [at, is_new] = sum_of.emplace(dbias, sums.size());
+    if (is_new) sums.push_back({dbias, {}});
+    sums[at->second].inputs.push_back({dz[i], segments[i].rows});
   }
-  return sums.empty() || sum_columns(context, set, units, segments, dz, sums);
+  return column_sums(context, units, sums);
 }
 
 #define SHARED_DENSE_INSTANTIATE(S)                                                                \

@@ -1,5 +1,5 @@
-// Two row lists in, one matrix out: a sum over chunks of kRowChunk rows, each
-// from zero, added in order. Which thread makes a chunk does not show in it.
+// Two row lists in, one matrix out: a sum over chunks of rows, each from zero,
+// added in order. Which thread makes a chunk does not show in it.
 #include <algorithm>
 #include <type_traits>
 
@@ -96,17 +96,37 @@ Index stream_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part,
   return block.columns;
 }
 
-// The chunk of rows that starts at `first`, stored to or added to its block.
+// Chunks that follow each other, kRowChunk rows at most: they are packed at once.
+// One chunk, or several that are whole sums each.
+struct Pass {
+  Index first, count;
+  bool starts, ends;        // as RowChunk says
+  std::vector<Index> cuts;  // where chunks end, from `first` on
+};
+
+std::vector<Pass> passes_of(const std::vector<RowChunk>& chunks, bool streams) {
+  std::vector<Pass> passes;
+  for (const RowChunk& chunk : chunks) {
+    // What is streamed goes chunk by chunk.
+    const bool joins = !streams && !passes.empty() && chunk.is_whole() && passes.back().starts &&
+                       passes.back().ends && passes.back().count + chunk.count <= kRowChunk;
+    if (!joins) passes.push_back({chunk.first, 0, chunk.starts, chunk.ends, {}});
+    passes.back().cuts.push_back(passes.back().count += chunk.count);
+  }
+  return passes;
+}
+
+// The chunks of a pass, stored to or added to their block, one after the other.
 template <class A, class B, class S>
-void multiply_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part, Index first,
-                    Accumulate accumulate) {
+void multiply_pass(const Call<A, B, S>& call, const Part<Accumulator<S>>& part, const Pass& pass,
+                   Accumulate accumulate) {
   using T = Accumulator<S>;
   const SumProduct<A, B, S>& product = call.product;
   const int mr = call.kernels.rows, nr = call.kernels.columns;
-  const Index depth = std::min(kRowChunk, product.reduction - first);
+  const Index depth = pass.count;
   const A* a_rows[kRowChunk];
   const B* b_rows[kRowChunk];
-  product.gather(first, depth, a_rows, b_rows);
+  product.gather(pass.first, depth, a_rows, b_rows);
   const Index a_stride = mr * depth + kPanelSlack;
   const Index b_stride = nr * depth + kPanelSlack;
   call.a_kernels.pack_straight(a_rows, part.rows, mr, part.row, product.rows - part.row, depth,
@@ -130,6 +150,8 @@ void multiply_chunk(const Call<A, B, S>& call, const Part<Accumulator<S>>& part,
   block.column = column;
   block.accumulate = accumulate;
   block.finish = false;
+  block.ends = pass.cuts.data();
+  block.chains = static_cast<Index>(pass.cuts.size());
   call.kernels.multiply(block);
 }
 
@@ -146,7 +168,12 @@ bool by_blocks(const Call<A, B, S>& call) {
   const Index items = Part<T>::a_items(call.kernels, plan.row_block) +
                       Part<T>::b_items(call.kernels, plan.column_block);
   const Index sums = std::is_same_v<S, T> ? 0 : plan.row_block * plan.column_block;
-  T* scratch = allocate<T>(call.context, worker_count(threads, tasks) * (items + sums));
+  const std::vector<Pass> passes = passes_of(product.chunks, plan.streams);
+  const bool has_apart = std::any_of(passes.begin(), passes.end(), [](const Pass& pass) {
+    return pass.starts && !pass.ends && pass.first > 0;
+  });
+  const Index room = items + sums + (has_apart ? plan.row_block * plan.column_block : 0);
+  T* scratch = allocate<T>(call.context, worker_count(threads, tasks) * room);
   if (scratch == nullptr) return false;
 
   parallel_for(threads, tasks, [&](Index task, int worker) {
@@ -154,7 +181,7 @@ bool by_blocks(const Call<A, B, S>& call) {
     const Index column = task % column_blocks * plan.column_block;
     const Index rows = std::min(plan.row_block, m - row);
     const Index columns = std::min(plan.column_block, n - column);
-    T* panels = scratch + worker * (items + sums);
+    T* panels = scratch + worker * room;
     S* c = product.c + row * n + column;
     T* sum = panels + items;
     Index sum_step = columns;
@@ -163,8 +190,19 @@ bool by_blocks(const Call<A, B, S>& call) {
       sum_step = n;
     }
     const Part<T> part(call.kernels, row, rows, column, columns, sum, sum_step, panels);
-    for (Index first = 0; first < product.reduction; first += kRowChunk) {
-      multiply_chunk(call, part, first, first == 0 ? Accumulate::kStart : Accumulate::kAdd);
+    // A sum of several passes is made apart, but for the first.
+    const Part<T> apart(call.kernels, row, rows, column, columns, panels + items + sums, columns,
+                        panels);
+    bool first_sum = true;
+    for (const Pass& pass : passes) {
+      const bool direct = first_sum || (pass.starts && pass.ends);
+      const bool anew = direct ? pass.first == 0 : pass.starts;
+      multiply_pass(call, direct ? part : apart, pass,
+                    anew ? Accumulate::kStart : Accumulate::kAdd);
+      for (Index i = 0; i < rows && !direct && pass.ends; ++i) {
+        add(apart.out[i].y, columns, part.out[i].y);
+      }
+      first_sum = first_sum && !pass.ends;
     }
     if constexpr (!std::is_same_v<S, T>) {
       const KernelSet<S>& set = kernels<S>(*call.context.isa);
@@ -182,14 +220,20 @@ bool by_chunks(const Call<A, B, S>& call) {
   using T = Accumulator<S>;
   const SumProduct<A, B, S>& product = call.product;
   const Index m = product.rows, n = product.columns;
-  const Index chunks = ceil_div(product.reduction, kRowChunk);
+  const Index chunks = static_cast<Index>(product.chunks.size());
   const Index items = Part<T>::a_items(call.kernels, m) + Part<T>::b_items(call.kernels, n);
   T* panels = allocate<T>(call.context, worker_count(call.context.threads, batch) * items);
-  T* sums = allocate<T>(call.context, (batch + 1) * m * n);
+  T* sums = allocate<T>(call.context, (batch + 2) * m * n);
   if (panels == nullptr || sums == nullptr) return false;
   T* total = sums + batch * m * n;
+  T* apart = total + m * n;  // a sum of several chunks, but for the first
   const KernelSet<S>& set = kernels<S>(*call.context.isa);
 
+  Index first_sum_ends = 0;
+  for (const RowChunk& chunk : product.chunks) {
+    first_sum_ends = chunk.first + chunk.count;
+    if (chunk.ends) break;
+  }
   // Two stages a batch: make its chunks, then add them up, every worker a slice of C.
   const Index slices = worker_count(call.context.threads, chunks);
   std::vector<Index> stages;
@@ -201,19 +245,31 @@ bool by_chunks(const Call<A, B, S>& call) {
     const Index first = stage / 2 * batch;
     if (stage % 2 == 0) {
       const Part<T> part(call.kernels, 0, m, 0, n, sums + item * m * n, n, panels + worker * items);
-      multiply_chunk(call, part, (first + item) * kRowChunk, Accumulate::kStart);
+      const RowChunk& chunk = product.chunks[first + item];
+      multiply_pass(call, part, {chunk.first, chunk.count, true, true, {chunk.count}},
+                    Accumulate::kStart);
       return;
     }
-    const Index begin = m * n * item / slices, end = m * n * (item + 1) / slices;
-    Index chunk = 0;
-    if (first == 0) {
-      std::copy(sums + begin, sums + end, total + begin);
-      chunk = 1;
+    const Index begin = m * n * item / slices, count = m * n * (item + 1) / slices - begin;
+    for (Index i = 0; i < std::min(batch, chunks - first); ++i) {
+      const RowChunk& chunk = product.chunks[first + i];
+      const T* from = sums + i * m * n + begin;
+      if (!chunk.is_whole() && chunk.first >= first_sum_ends) {
+        if (chunk.starts) {
+          std::copy_n(from, count, apart + begin);
+        } else {
+          add(from, count, apart + begin);
+        }
+        if (!chunk.ends) continue;
+        from = apart + begin;
+      }
+      if (chunk.first == 0) {
+        std::copy_n(from, count, total + begin);
+      } else {
+        add(from, count, total + begin);
+      }
     }
-    for (; chunk < std::min(batch, chunks - first); ++chunk) {
-      add(sums + chunk * m * n + begin, end - begin, total + begin);
-    }
-    if (first + batch >= chunks) set.round(total + begin, end - begin, product.c + begin);
+    if (first + batch >= chunks) set.round(total + begin, count, product.c + begin);
   });
   return true;
 }
@@ -250,6 +306,7 @@ bool flipped(const Context& context, const SumProduct<A, B, S>& product) {
   other.rows = product.columns;
   other.reduction = product.reduction;
   other.columns = product.rows;
+  other.chunks = product.chunks;
   other.c = allocate<S>(context, product.rows * product.columns);
   if (other.c == nullptr) return false;
   other.gather = [&](Index first, Index count, const B** b, const A** a) {

@@ -15,6 +15,11 @@ constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 // float32 sum over n rows grows with 256 + n/256 rather than n.
 inline constexpr Index kRowChunk = 256;
 
+// Inputs of so many rows have partial sums of dW of their own: where two of them
+// cancel, they cancel to exactly 0. Part of the contract, too. A partial sum more
+// costs as much as two rows or three.
+inline constexpr Index kOwnChunkRows = 64;
+
 // Storage types of 16 bits. Nothing is computed in them: they become float where
 // they are read, and a result is rounded once, to nearest even, where it is
 // stored.

@@ -107,16 +107,20 @@ class SharedMatMulGradOp : public OpKernel {
       OP_REQUIRES_OK(ctx, dkernel.allocate(0, operands.kernel_tensor->shape(), &tensor));
       dw = data_of<T>(tensor);
     }
+    std::vector<Tensor*> dbiases(wanted_.biases);
+    std::vector<bool> used(wanted_.biases);
     for (int bias = 0; bias < wanted_.biases; ++bias) {
-      OP_REQUIRES_OK(ctx, dbias.allocate(bias, operands.biases[bias].shape(), &tensor));
-      bool used = false;
-      for (int i = 0; i < n; ++i) {
-        if (operands.bias_of[i] != bias) continue;
-        segments[i].dbias = data_of<T>(tensor);
-        used = true;
-      }
-      // The core writes those that a segment names.
-      if (!used) OP_REQUIRES_OK(ctx, Device::zero(ctx, tensor));
+      OP_REQUIRES_OK(ctx, dbias.allocate(bias, operands.biases[bias].shape(), &dbiases[bias]));
+    }
+    for (int i = 0; i < n && wanted_.biases > 0; ++i) {
+      const int bias = operands.bias_of[i];
+      if (bias < 0) continue;
+      segments[i].dbias = data_of<T>(dbiases[bias]);
+      used[bias] = true;
+    }
+    // The core writes those that a segment names.
+    for (int bias = 0; bias < wanted_.biases; ++bias) {
+      if (!used[bias]) OP_REQUIRES_OK(ctx, Device::zero(ctx, dbiases[bias]));
     }
     OP_REQUIRES_OK(ctx, Device::backward(ctx, operands, attributes_, wanted_, segments, dw));
   }
