@@ -2,6 +2,7 @@
 # all of TensorFlow and needs headers that not every release ships (2.19 lacks
 # some).
 set(jit_sources
+  csrc/jit/bounds.cc
   csrc/jit/dots.cc
   csrc/jit/handlers.cc
   csrc/jit/shared_matmul_jit.cc
