@@ -4,6 +4,7 @@
 set(jit_sources
   csrc/jit/bounds.cc
   csrc/jit/dots.cc
+  csrc/jit/frame.cc
   csrc/jit/handlers.cc
   csrc/jit/shared_matmul_jit.cc
 )

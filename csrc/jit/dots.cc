@@ -132,8 +132,7 @@ std::vector<XlaOp> Dots::forward(bool kept) const {
   for (const int i : all) {
     XlaOp z = outputs[i];
     if (geometry.bias_of[i] >= 0) {
-      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)),
-                   {1});
+      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)), {1});
     }
     if (kept) pre_activations.push_back(result(z, geometry.output_shapes[i]));
     outputs[i] = result(activate(geometry.activations[i], z), geometry.output_shapes[i]);
@@ -192,8 +191,7 @@ std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
     for (std::size_t i = 0; i < n; ++i) {
       if (geometry.bias_of[i] != b) continue;
       sum = sum + xla::Reduce(sums_of_dz[i], xla::Zero(kernel.builder(), sums),
-                              xla::CreateScalarAddComputation(sums, kernel.builder()),
-                              {0});
+                              xla::CreateScalarAddComputation(sums, kernel.builder()), {0});
     }
     results.push_back(xla::ConvertElementType(sum, type));
   }

@@ -165,11 +165,12 @@ class SharedMatMulJit : public XlaOpKernel {
     append(&operands, call.biases.ops);
     std::vector<TensorShape> results = geometry.output_shapes;
     if (kept_ > 0) results.insert(results.end(), results.begin(), results.begin() + kept_);
-    set_outputs(ctx, call_core(ctx, call::kForward, operands, results, call.type,
-                               {numbers(call::kActivations, indices(geometry.activations)),
-                                numbers(call::kBiasOf, geometry.bias_of),
-                                flag(call::kTransposed, attributes_.transpose_kernel),
-                                flag(call::kKept, kept_ > 0)}),
+    set_outputs(ctx,
+                call_core(ctx, call::kForward, operands, results, call.type,
+                          {numbers(call::kActivations, indices(geometry.activations)),
+                           numbers(call::kBiasOf, geometry.bias_of),
+                           flag(call::kTransposed, attributes_.transpose_kernel),
+                           flag(call::kKept, kept_ > 0)}),
                 sizes);
   }
 
@@ -226,16 +227,17 @@ class SharedMatMulGradJit : public XlaOpKernel {
     append(&operands, call.inputs.ops);
     append(&operands, call.kernel.ops);
     if (saves) append(&operands, saved.ops);
-    set_outputs(ctx, call_core(ctx, call::kBackward, operands, results, call.type,
-                               {numbers(call::kActivations, indices(geometry.activations)),
-                                numbers(call::kBiasOf, geometry.bias_of),
-                                numbers(call::kTrainsKernel, trains),
-                                numbers(call::kNeedsInput, std::vector<int>(wanted_.input.begin(),
-                                                                            wanted_.input.end())),
-                                flag(call::kTransposed, attributes_.transpose_kernel),
-                                flag(call::kNeedsKernel, wanted_.kernels > 0),
-                                flag(call::kNeedsBiases, wanted_.biases > 0)}),
-                sizes);
+    set_outputs(
+        ctx,
+        call_core(ctx, call::kBackward, operands, results, call.type,
+                  {numbers(call::kActivations, indices(geometry.activations)),
+                   numbers(call::kBiasOf, geometry.bias_of), numbers(call::kTrainsKernel, trains),
+                   numbers(call::kNeedsInput,
+                           std::vector<int>(wanted_.input.begin(), wanted_.input.end())),
+                   flag(call::kTransposed, attributes_.transpose_kernel),
+                   flag(call::kNeedsKernel, wanted_.kernels > 0),
+                   flag(call::kNeedsBiases, wanted_.biases > 0)}),
+        sizes);
   }
 
  private:
