@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
+import isolated
 import numpy as np
 import pytest
 import xla_handler_calls as calls
@@ -13,25 +10,7 @@ import xla_handler_calls as calls
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """What came of each call, in as few processes as live through them."""
-    waiting, found = [*calls.RIGHT, *calls.HOSTILE], {}
-    while waiting:
-        done = subprocess.run(
-            [sys.executable, calls.__file__],
-            input=json.dumps(waiting),
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-        seen = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        found |= {outcome["name"]: outcome for outcome in seen}
-        if done.returncode == 0:
-            break
-        assert len(seen) < len(waiting), done.stderr
-        died = waiting[len(seen)]
-        found[died] = {"died": done.returncode, "stderr": done.stderr[-2000:]}
-        waiting = waiting[len(seen) + 1 :]
-    return found
+    return isolated.outcomes(calls.__file__, [*calls.RIGHT, *calls.HOSTILE])
 
 
 @pytest.mark.parametrize("name", calls.RIGHT)
