@@ -2,7 +2,9 @@
 # all of TensorFlow and needs headers that not every release ships (2.19 lacks
 # some).
 set(jit_sources
+  csrc/jit/bounds.cc
   csrc/jit/dots.cc
+  csrc/jit/frame.cc
   csrc/jit/handlers.cc
   csrc/jit/shared_matmul_jit.cc
   csrc/jit/shared_matmul_output_jit.cc

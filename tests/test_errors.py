@@ -344,3 +344,15 @@ def test_sizes_that_multiply_past_int64(path, run, still_right):
     x, kernel = tf.zeros([2**40, 0]), tf.zeros([0, 2**30])
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
         run(lambda: sd.shared_matmul([x], kernel))()
+
+
+@pytest.mark.parametrize("path", ["op"], indirect=True)
+def test_rows_that_add_up_past_int64(path, run, still_right):
+    """Rows of no bytes, of which there may be that many. XLA crashes on such shapes."""
+    x, kernel = tf.zeros([2**62, 0]), tf.zeros([0, 0])
+    apply = run(lambda *xs: sd.shared_matmul(xs, kernel))
+    assert apply(x)[0].shape == [2**62, 0]
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        apply(x, x)
+    for text in ["inputs[1] has shape [4611686018427387904,0]", "together", "less than 2^63"]:
+        assert text in raised.value.message

@@ -89,18 +89,10 @@ xla::PrimitiveType sum_type(xla::PrimitiveType type) {
   return type == xla::BF16 || type == xla::F16 ? xla::F32 : type;
 }
 
-using Axes = std::vector<std::int64_t>;
-
-Axes all_but_last(int rank) {
-  Axes axes(rank - 1);
-  std::iota(axes.begin(), axes.end(), 0);
-  return axes;
-}
-
-XlaOp dot(XlaOp a, const Axes& a_axes, XlaOp b, const Axes& b_axes, xla::PrimitiveType type) {
+XlaOp dot(XlaOp a, int a_axis, XlaOp b, int b_axis, xla::PrimitiveType type) {
   xla::DotDimensionNumbers axes;
-  axes.mutable_lhs_contracting_dimensions()->Add(a_axes.begin(), a_axes.end());
-  axes.mutable_rhs_contracting_dimensions()->Add(b_axes.begin(), b_axes.end());
+  axes.add_lhs_contracting_dimensions(a_axis);
+  axes.add_rhs_contracting_dimensions(b_axis);
   return xla::DotGeneral(a, b, axes, /*precision_config=*/nullptr, sum_type(type));
 }
 
@@ -110,28 +102,19 @@ XlaOp stack(const Ops& list) {
 
 }  // namespace
 
-int Dots::rank(int i) const { return stacked ? 2 : geometry.output_shapes[i].dims(); }
-
 XlaOp Dots::rows_of(int i, XlaOp v, Index width) const {
-  return stacked ? xla::Reshape(v, {geometry.rows[i], width}) : v;
+  return xla::Reshape(v, {geometry.rows[i], width});
 }
 
 XlaOp Dots::result(XlaOp v, const TensorShape& shape) const {
-  v = xla::ConvertElementType(v, type);
-  return stacked ? xla::Reshape(v, shape.dim_sizes()) : v;
+  return xla::Reshape(xla::ConvertElementType(v, type), shape.dim_sizes());
 }
 
 std::vector<XlaOp> Dots::rows_products(const std::vector<int>& of, const Ops& rows,
                                        int axis) const {
-  Ops products;
-  if (!stacked) {
-    for (std::size_t j = 0; j < of.size(); ++j) {
-      products.push_back(dot(rows[j], {rank(of[j]) - 1}, kernel, {axis}, type));
-    }
-    return products;
-  }
-  const XlaOp product = dot(stack(rows), {1}, kernel, {axis}, type);
+  const XlaOp product = dot(stack(rows), 1, kernel, axis, type);
   if (of.size() == 1) return {product};
+  Ops products;
   Index start = 0;
   for (const int i : of) {
     products.push_back(xla::SliceInDim(product, start, start + geometry.rows[i], 1, 0));
@@ -149,8 +132,7 @@ std::vector<XlaOp> Dots::forward(bool kept) const {
   for (const int i : all) {
     XlaOp z = outputs[i];
     if (geometry.bias_of[i] >= 0) {
-      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)),
-                   {rank(i) - 1});
+      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)), {1});
     }
     if (kept) pre_activations.push_back(result(z, geometry.output_shapes[i]));
     outputs[i] = result(activate(geometry.activations[i], z), geometry.output_shapes[i]);
@@ -165,18 +147,8 @@ XlaOp Dots::kernel_gradient(const std::vector<int>& of, const Ops& dz) const {
     xs.push_back(rows_of(i, inputs[i], geometry.in_features));
     dzs.push_back(dz[i]);
   }
-  if (stacked) {
-    xs = {stack(xs)};
-    dzs = {stack(dzs)};
-  }
-  XlaOp sum;
-  for (std::size_t j = 0; j < xs.size(); ++j) {
-    const Axes axes = all_but_last(rank(of[j]));
-    const XlaOp product =
-        transposed ? dot(dzs[j], axes, xs[j], axes, type) : dot(xs[j], axes, dzs[j], axes, type);
-    sum = j == 0 ? product : sum + product;
-  }
-  return sum;
+  const XlaOp x = stack(xs), all_dz = stack(dzs);
+  return transposed ? dot(all_dz, 0, x, 0, type) : dot(x, 0, all_dz, 0, type);
 }
 
 std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
@@ -219,8 +191,7 @@ std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
     for (std::size_t i = 0; i < n; ++i) {
       if (geometry.bias_of[i] != b) continue;
       sum = sum + xla::Reduce(sums_of_dz[i], xla::Zero(kernel.builder(), sums),
-                              xla::CreateScalarAddComputation(sums, kernel.builder()),
-                              all_but_last(rank(i)));
+                              xla::CreateScalarAddComputation(sums, kernel.builder()), {0});
     }
     results.push_back(xla::ConvertElementType(sum, type));
   }

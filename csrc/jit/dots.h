@@ -1,6 +1,5 @@
 // The products of both ops in XLA's own operations, for devices on which the
-// core does not run, and for tensors with a size that is known only when the
-// compiled code runs.
+// core does not run.
 #pragma once
 
 #include <vector>
@@ -10,14 +9,11 @@
 
 namespace shared_dense {
 
-// What XLA knows of a call. Tensors have their own shapes and one type.
-//
-// Rows are stacked for one product. Where a size is dynamic (of what tf.where
-// finds, say), shapes are bounds, and where an input begins in the stack is not
-// known: each input then has a product of its own, in its own shape.
+// What XLA knows of a call. Tensors have their own shapes, static ones, and one
+// type; their rows are stacked for one product.
 struct Dots {
   const Geometry& geometry;
-  bool transposed, stacked;
+  bool transposed;
   xla::PrimitiveType type;
   std::vector<xla::XlaOp> inputs;
   xla::XlaOp kernel;
@@ -33,8 +29,6 @@ struct Dots {
                                    const Attributes& attributes, const Wanted& wanted) const;
 
  private:
-  // Of what input i is computed in: the matrix of its rows, or its own shape.
-  int rank(int i) const;
   xla::XlaOp rows_of(int i, xla::XlaOp v, Index width) const;
   xla::XlaOp result(xla::XlaOp v, const TensorShape& shape) const;
 

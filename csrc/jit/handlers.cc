@@ -10,6 +10,7 @@
 #include "core/dispatch.h"
 #include "core/shared_matmul.h"
 #include "jit/call.h"
+#include "jit/frame.h"
 #include "tf/awake.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -22,7 +23,7 @@ namespace shared_dense {
 namespace {
 
 namespace ffi = ::xla::ffi;
-using Numbers = ffi::Span<const std::int32_t>;
+using List = ffi::Span<const std::int32_t>;
 
 // XLA's threads, which are TensorFlow's intra-op threads, and memory.
 class Runtime : public ThreadPool, public Scratch {
@@ -55,39 +56,10 @@ class Runtime : public ThreadPool, public Scratch {
   std::vector<std::unique_ptr<void, Free>> memory_;
 };
 
-// The buffers of a call, in order. XLA compiled the call, so their number and
-// types are what the lowering said.
-struct Arguments {
-  ffi::RemainingArgs list;
-  std::size_t next = 0;
-
-  template <class T>
-  const T* take() {
-    return static_cast<const T*>(list.get<ffi::AnyBuffer>(next++)->untyped_data());
-  }
-  // All axes but the last. Not elements / width: the width may be 0.
-  Index rows() const {
-    const auto sizes = list.get<ffi::AnyBuffer>(next)->dimensions();
-    Index rows = 1;
-    for (std::size_t axis = 0; axis + 1 < sizes.size(); ++axis) rows *= sizes[axis];
-    return rows;
-  }
-};
-
-struct Results {
-  ffi::RemainingRets list;
-  std::size_t next = 0;
-
-  template <class T>
-  T* take() {
-    return static_cast<T*>((*list.get<ffi::AnyBuffer>(next++))->untyped_data());
-  }
-};
-
-template <class T>
-Kernel<T> take_kernel(Arguments* arguments, bool transposed) {
-  const auto sizes = arguments->list.get<ffi::AnyBuffer>(arguments->next)->dimensions();
-  return {arguments->take<T>(), sizes[transposed ? 1 : 0], sizes[transposed ? 0 : 1], transposed};
+template <class T, class Call>
+Kernel<T> kernel_of(const Call& call) {
+  return {call.kernel.template of<T>(0), call.geometry.in_features, call.geometry.units,
+          call.attributes.transpose_kernel};
 }
 
 ffi::Error answer(bool done, const char* op) {
@@ -97,95 +69,90 @@ ffi::Error answer(bool done, const char* op) {
 }
 
 template <class T>
-ffi::Error forward_of(const Context& context, Arguments in, Results out, Numbers activations,
-                      Numbers bias_of, bool transposed, bool kept) {
-  const std::size_t n = activations.size();
-  std::vector<ForwardSegment<T>> segments(n);
-  for (std::size_t i = 0; i < n; ++i) {
-    segments[i].rows = in.rows();
-    segments[i].x = in.take<T>();
-    segments[i].y = out.take<T>();
-    segments[i].activation = static_cast<Activation>(activations[i]);
+ffi::Error forward_of(const Context& context, const ForwardCall& call) {
+  const Geometry& geometry = call.geometry;
+  std::vector<ForwardSegment<T>> segments(geometry.rows.size());
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const int bias = geometry.bias_of[i];
+    segments[i].rows = geometry.rows[i];
+    segments[i].x = call.inputs.of<T>(i);
+    segments[i].y = call.outputs.of<T>(i);
+    segments[i].pre_activation =
+        call.pre_activations.data.empty() ? nullptr : call.pre_activations.of<T>(i);
+    segments[i].bias = bias < 0 ? nullptr : call.biases.of<T>(bias);
+    segments[i].activation = geometry.activations[i];
   }
-  const Kernel<T> kernel = take_kernel<T>(&in, transposed);
-  std::vector<const T*> biases;
-  while (in.next < in.list.size()) biases.push_back(in.take<T>());
-  for (std::size_t i = 0; i < n; ++i) {
-    segments[i].bias = bias_of[i] < 0 ? nullptr : biases[bias_of[i]];
-    segments[i].pre_activation = kept ? out.take<T>() : nullptr;
-  }
-  return answer(forward(context, kernel, segments), "SharedMatMul");
+  return answer(forward(context, kernel_of<T>(call), segments), "SharedMatMul");
 }
 
 template <class T>
-ffi::Error backward_of(const Context& context, Arguments in, Results out, Numbers activations,
-                       Numbers bias_of, Numbers trains_kernel, Numbers needs_input, bool transposed,
-                       bool needs_kernel, bool needs_biases) {
-  const std::size_t n = activations.size();
-  std::vector<BackwardSegment<T>> segments(n);
-  for (BackwardSegment<T>& segment : segments) {
-    segment.rows = in.rows();
-    segment.dy = in.take<T>();
+ffi::Error backward_of(const Context& context, const BackwardCall& call) {
+  const Geometry& geometry = call.geometry;
+  std::vector<BackwardSegment<T>> segments(geometry.rows.size());
+  for (std::size_t i = 0, next_dx = 0; i < segments.size(); ++i) {
+    BackwardSegment<T>& segment = segments[i];
+    segment.rows = geometry.rows[i];
+    segment.activation = geometry.activations[i];
+    segment.trains_kernel = call.attributes.trains(i);
+    segment.x = call.inputs.of<T>(i);
+    segment.dy = call.output_grads.of<T>(i);
+    if (!geometry.is_linear(i)) segment.saved = call.saved.of<T>(i);
+    if (call.wanted.input[i]) segment.dx = call.input_grads.of<T>(next_dx++);
+    if (geometry.bias_of[i] >= 0) segment.dbias = call.bias_grads.of<T>(geometry.bias_of[i]);
   }
-  bool saves = false;
-  for (std::size_t i = 0; i < n; ++i) {
-    segments[i].x = in.take<T>();
-    segments[i].dx = needs_input[i] != 0 ? out.take<T>() : nullptr;
-    segments[i].activation = static_cast<Activation>(activations[i]);
-    segments[i].trains_kernel = trains_kernel[i] != 0;
-    saves |= segments[i].activation != Activation::kLinear;
+  // The core writes those that a segment names.
+  for (void* const sum : call.bias_grads.data) {
+    if (sum != nullptr) std::memset(sum, 0, geometry.units * sizeof(T));
   }
-  const Kernel<T> kernel = take_kernel<T>(&in, transposed);
-  T* const dkernel = needs_kernel ? out.take<T>() : nullptr;
-  if (saves) {
-    for (BackwardSegment<T>& segment : segments) segment.saved = in.take<T>();
-  }
-  if (needs_biases) {
-    std::vector<T*> dbiases;
-    while (out.next < out.list.size()) {
-      dbiases.push_back(out.take<T>());
-      // The core writes those that a segment names.
-      std::memset(static_cast<void*>(dbiases.back()), 0, kernel.units * sizeof(T));
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      segments[i].dbias = bias_of[i] < 0 ? nullptr : dbiases[bias_of[i]];
-    }
-  }
-  return answer(backward(context, kernel, segments, dkernel), "SharedMatMulGrad");
+  T* const dkernel = call.wanted.kernels > 0 ? call.kernel_grads.of<T>(0) : nullptr;
+  return answer(backward(context, kernel_of<T>(call), segments, dkernel), "SharedMatMulGrad");
 }
 
-// Calls compute(T()) for the type of a call's first argument.
-template <class Compute>
-ffi::Error by_type(const ffi::RemainingArgs& arguments, const Compute& compute) {
+// Reads a call, then has compute(call, T()) compute in the type of its tensors.
+template <class Call, class Read, class Compute>
+ffi::Error checked(Frame frame, const Read& read, const Compute& compute) {
   if (active_isa() == nullptr) return ffi::Error(ffi::ErrorCode::kFailedPrecondition, isa_error());
-  switch (arguments.get<ffi::AnyBuffer>(0)->element_type()) {
-    case ffi::DataType::F32: return compute(float());
-    case ffi::DataType::F64: return compute(double());
-    case ffi::DataType::BF16: return compute(BFloat16());
-    case ffi::DataType::F16: return compute(Half());
-    default: return ffi::Error(ffi::ErrorCode::kInvalidArgument, "shared_dense: no such dtype");
+  Call call;
+  const absl::Status status = read(&call, &frame);
+  if (!status.ok()) {
+    return ffi::Error(ffi::ErrorCode::kInvalidArgument, std::string(status.message()));
+  }
+  switch (frame.type()) {
+    case ffi::DataType::F32: return compute(call, float());
+    case ffi::DataType::F64: return compute(call, double());
+    case ffi::DataType::BF16: return compute(call, BFloat16());
+    default: return compute(call, Half());  // the frame has seen to it
   }
 }
+
+Numbers numbers(List list) { return {list.begin(), list.size()}; }
 
 ffi::Error forward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::RemainingRets out,
-                           Numbers activations, Numbers bias_of, bool transposed, bool kept) {
-  return by_type(in, [&](auto type) {
-    Runtime runtime(pool);
-    return forward_of<decltype(type)>(runtime.context(), {in}, {out}, activations, bias_of,
-                                      transposed, kept);
-  });
+                           List activations, List bias_of, bool transposed, bool kept) {
+  return checked<ForwardCall>(
+      Frame("SharedMatMul", in, out),
+      [&](ForwardCall* call, Frame* frame) {
+        return call->read(frame, numbers(activations), numbers(bias_of), transposed, kept);
+      },
+      [&](const ForwardCall& call, auto type) {
+        Runtime runtime(pool);
+        return forward_of<decltype(type)>(runtime.context(), call);
+      });
 }
 
 ffi::Error backward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::RemainingRets out,
-                            Numbers activations, Numbers bias_of, Numbers trains_kernel,
-                            Numbers needs_input, bool transposed, bool needs_kernel,
-                            bool needs_biases) {
-  return by_type(in, [&](auto type) {
-    Runtime runtime(pool);
-    return backward_of<decltype(type)>(runtime.context(), {in}, {out}, activations, bias_of,
-                                       trains_kernel, needs_input, transposed, needs_kernel,
-                                       needs_biases);
-  });
+                            List activations, List bias_of, List trains_kernel, List needs_input,
+                            bool transposed, bool needs_kernel, bool needs_biases) {
+  return checked<BackwardCall>(
+      Frame("SharedMatMulGrad", in, out),
+      [&](BackwardCall* call, Frame* frame) {
+        return call->read(frame, numbers(activations), numbers(bias_of), numbers(trains_kernel),
+                          numbers(needs_input), transposed, needs_kernel, needs_biases);
+      },
+      [&](const BackwardCall& call, auto type) {
+        Runtime runtime(pool);
+        return backward_of<decltype(type)>(runtime.context(), call);
+      });
 }
 
 // What both handlers take.
@@ -194,8 +161,8 @@ auto bind() {
       .Ctx<ffi::ThreadPool>()
       .RemainingArgs()
       .RemainingRets()
-      .Attr<Numbers>(call::kActivations)
-      .Attr<Numbers>(call::kBiasOf);
+      .Attr<List>(call::kActivations)
+      .Attr<List>(call::kBiasOf);
 }
 
 XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward_handler,
@@ -203,8 +170,8 @@ XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward_handler,
 
 XLA_FFI_DEFINE_HANDLER(kBackwardHandler, backward_handler,
                        bind()
-                           .Attr<Numbers>(call::kTrainsKernel)
-                           .Attr<Numbers>(call::kNeedsInput)
+                           .Attr<List>(call::kTrainsKernel)
+                           .Attr<List>(call::kNeedsInput)
                            .Attr<bool>(call::kTransposed)
                            .Attr<bool>(call::kNeedsKernel)
                            .Attr<bool>(call::kNeedsBiases));

@@ -1,24 +1,21 @@
 // The two ops for functions that XLA compiles (jit_compile=True). On the CPU
-// the compiled code calls the core; elsewhere, with SHARED_DENSE_XLA=dot, or
-// where a size is dynamic, the products are XLA's own.
+// the compiled code calls the core; elsewhere, or with SHARED_DENSE_XLA=dot, the
+// products are XLA's own.
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "jit/bounds.h"
 #include "jit/call.h"
 #include "jit/dots.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/attributes.h"
 #include "tf/geometry.h"
-#if __has_include("xla/hlo/builder/xla_builder.h")
-#include "xla/hlo/builder/xla_builder.h"
-#else
-#include "xla/client/xla_builder.h"
-#endif
 #include "xla/shape_util.h"
 
 namespace shared_dense {
@@ -49,18 +46,18 @@ std::vector<int> indices(const std::vector<Activation>& activations) {
   return list;
 }
 
-// A list of an op's arguments.
+// A list of an op's arguments, as tensors of bounds.
 struct List {
   std::vector<XlaOp> ops;
-  std::vector<TensorShape> shapes;  // of dynamic sizes their bounds
-  bool is_static = true;
+  std::vector<TensorShape> shapes;
+  std::vector<Sizes> sizes;
 
   absl::Status read(XlaOpKernelContext* ctx, const char* name) {
     TF_RETURN_IF_ERROR(ctx->InputList(name, &ops, &shapes));
-    for (const XlaOp op : ops) {
-      const auto shape = ctx->builder()->GetShape(op);
-      TF_RETURN_IF_ERROR(shape.status());
-      is_static = is_static && shape->is_static();
+    for (XlaOp& op : ops) {
+      absl::StatusOr<Sizes> taken = take_sizes(&op);
+      TF_RETURN_IF_ERROR(taken.status());
+      sizes.push_back(*std::move(taken));
     }
     return absl::OkStatus();
   }
@@ -84,11 +81,15 @@ struct Call {
                          biases.ops.size(), biases.shape());
   }
 
-  bool is_static() const { return inputs.is_static && kernel.is_static && biases.is_static; }
+  Dots dots(const Attributes& attributes) const {
+    return {geometry, attributes.transpose_kernel, type, inputs.ops, kernel.ops[0], biases.ops};
+  }
 
-  Dots dots(const Attributes& attributes, bool stacked) const {
-    return {geometry,  attributes.transpose_kernel, stacked, type, inputs.ops, kernel.ops[0],
-            biases.ops};
+  // Rows come from the input, columns from the kernel.
+  Sizes output_sizes(int i, bool transposed) const {
+    Sizes sizes = inputs.sizes[i];
+    sizes.back() = kernel.sizes[0][transposed ? 0 : 1];
+    return sizes;
   }
 };
 
@@ -124,8 +125,11 @@ std::vector<XlaOp> call_core(XlaOpKernelContext* ctx, const char* target,
   return parts;
 }
 
-void set_outputs(XlaOpKernelContext* ctx, const std::vector<XlaOp>& outputs) {
-  for (std::size_t i = 0; i < outputs.size(); ++i) ctx->SetOutput(i, outputs[i]);
+void set_outputs(XlaOpKernelContext* ctx, const std::vector<XlaOp>& outputs,
+                 const std::vector<Sizes>& sizes) {
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    ctx->SetOutput(i, with_sizes(outputs[i], sizes[i]));
+  }
 }
 
 void append(std::vector<XlaOp>* to, const std::vector<XlaOp>& list) {
@@ -146,9 +150,14 @@ class SharedMatMulJit : public XlaOpKernel {
     OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMul", attributes_));
     const Geometry& geometry = call.geometry;
     OP_REQUIRES_OK(ctx, geometry.check_kept(kept_));
-    // XLA calls no function with a dynamic size.
-    if (!kHost || dots_wanted() || !call.is_static()) {
-      set_outputs(ctx, call.dots(attributes_, call.is_static()).forward(kept_ > 0));
+    std::vector<Sizes> sizes;
+    for (std::size_t i = 0; i < call.inputs.ops.size(); ++i) {
+      sizes.push_back(call.output_sizes(i, attributes_.transpose_kernel));
+    }
+    sizes.reserve(2 * sizes.size());  // what is copied next stays where it is
+    if (kept_ > 0) sizes.insert(sizes.end(), sizes.begin(), sizes.begin() + kept_);
+    if (!kHost || dots_wanted()) {
+      set_outputs(ctx, call.dots(attributes_).forward(kept_ > 0), sizes);
       return;
     }
     std::vector<XlaOp> operands = call.inputs.ops;
@@ -156,11 +165,13 @@ class SharedMatMulJit : public XlaOpKernel {
     append(&operands, call.biases.ops);
     std::vector<TensorShape> results = geometry.output_shapes;
     if (kept_ > 0) results.insert(results.end(), results.begin(), results.begin() + kept_);
-    set_outputs(ctx, call_core(ctx, call::kForward, operands, results, call.type,
-                               {numbers(call::kActivations, indices(geometry.activations)),
-                                numbers(call::kBiasOf, geometry.bias_of),
-                                flag(call::kTransposed, attributes_.transpose_kernel),
-                                flag(call::kKept, kept_ > 0)}));
+    set_outputs(ctx,
+                call_core(ctx, call::kForward, operands, results, call.type,
+                          {numbers(call::kActivations, indices(geometry.activations)),
+                           numbers(call::kBiasOf, geometry.bias_of),
+                           flag(call::kTransposed, attributes_.transpose_kernel),
+                           flag(call::kKept, kept_ > 0)}),
+                sizes);
   }
 
  private:
@@ -191,35 +202,42 @@ class SharedMatMulGradJit : public XlaOpKernel {
                      geometry.check_gradient(i, grads.shape(), saved.ops.size(), saved.shape()));
       saves |= !geometry.is_linear(i);
     }
-    const bool is_static = call.is_static() && grads.is_static && saved.is_static;
-    if (!kHost || dots_wanted() || !is_static) {
+    std::vector<TensorShape> results;
+    std::vector<Sizes> sizes;
+    const auto like = [&](const List& list, int i) {
+      results.push_back(list.shapes[i]);
+      sizes.push_back(list.sizes[i]);
+    };
+    for (std::size_t i = 0; i < n; ++i) {
+      if (wanted_.input[i]) like(call.inputs, i);
+    }
+    if (wanted_.kernels > 0) like(call.kernel, 0);
+    for (int b = 0; b < wanted_.biases; ++b) like(call.biases, b);
+    if (!kHost || dots_wanted()) {
       set_outputs(ctx,
-                  call.dots(attributes_, is_static)
-                      .backward(grads.ops, saved.ops, call.inputs.shapes, attributes_, wanted_));
+                  call.dots(attributes_)
+                      .backward(grads.ops, saved.ops, call.inputs.shapes, attributes_, wanted_),
+                  sizes);
       return;
     }
-    std::vector<TensorShape> results;
     std::vector<int> trains;
-    for (std::size_t i = 0; i < n; ++i) {
-      if (wanted_.input[i]) results.push_back(call.inputs.shapes[i]);
-      trains.push_back(attributes_.trains(i));
-    }
-    if (wanted_.kernels > 0) results.push_back(call.kernel.shapes[0]);
-    for (int b = 0; b < wanted_.biases; ++b) results.push_back(call.biases.shapes[b]);
+    for (std::size_t i = 0; i < n; ++i) trains.push_back(attributes_.trains(i));
     if (results.empty()) return;
     std::vector<XlaOp> operands = grads.ops;
     append(&operands, call.inputs.ops);
     append(&operands, call.kernel.ops);
     if (saves) append(&operands, saved.ops);
-    set_outputs(ctx, call_core(ctx, call::kBackward, operands, results, call.type,
-                               {numbers(call::kActivations, indices(geometry.activations)),
-                                numbers(call::kBiasOf, geometry.bias_of),
-                                numbers(call::kTrainsKernel, trains),
-                                numbers(call::kNeedsInput, std::vector<int>(wanted_.input.begin(),
-                                                                            wanted_.input.end())),
-                                flag(call::kTransposed, attributes_.transpose_kernel),
-                                flag(call::kNeedsKernel, wanted_.kernels > 0),
-                                flag(call::kNeedsBiases, wanted_.biases > 0)}));
+    set_outputs(
+        ctx,
+        call_core(ctx, call::kBackward, operands, results, call.type,
+                  {numbers(call::kActivations, indices(geometry.activations)),
+                   numbers(call::kBiasOf, geometry.bias_of), numbers(call::kTrainsKernel, trains),
+                   numbers(call::kNeedsInput,
+                           std::vector<int>(wanted_.input.begin(), wanted_.input.end())),
+                   flag(call::kTransposed, attributes_.transpose_kernel),
+                   flag(call::kNeedsKernel, wanted_.kernels > 0),
+                   flag(call::kNeedsBiases, wanted_.biases > 0)}),
+        sizes);
   }
 
  private:

@@ -6,19 +6,47 @@
 
 namespace shared_dense {
 
-absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t biases) const {
-  if (names.size() != 1 && names.size() != inputs) {
-    return invalid(op, ": activations must hold one name or one per input (", inputs, "), got ",
-                   names.size());
-  }
+void Attributes::set_activations(const std::vector<std::string>& names) {
   for (const std::string& name : names) {
-    Activation ignored;
-    if (activation_from_name(name, &ignored)) continue;
+    Activation activation = Activation::kLinear;
+    if (!activation_from_name(name, &activation) && !unknown_) unknown_ = name;
+    activations.push_back(activation);
+  }
+}
+
+absl::Status Attributes::set_activations(const char* op, absl::Span<const std::int32_t> numbers) {
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] < 0 || numbers[i] >= kActivationCount) {
+      return invalid(op, ": activations[", i, "] must be a number from 0 to ", kActivationCount - 1,
+                     ", got ", numbers[i]);
+    }
+    activations.push_back(static_cast<Activation>(numbers[i]));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status read_flags(const char* op, const char* name, absl::Span<const std::int32_t> numbers,
+                        std::vector<bool>* flags) {
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] != 0 && numbers[i] != 1) {
+      return invalid(op, ": ", name, "[", i, "] must be 0 or 1, got ", numbers[i]);
+    }
+    flags->push_back(numbers[i] == 1);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t biases) const {
+  if (activations.size() != 1 && activations.size() != inputs) {
+    return invalid(op, ": activations must hold one name or one per input (", inputs, "), got ",
+                   activations.size());
+  }
+  if (unknown_) {
     std::string known;
     for (int i = 0; i < kActivationCount; ++i) {
       known += (i == 0 ? "" : ", ") + std::string(activation_name(static_cast<Activation>(i)));
     }
-    return invalid(op, ": unknown activation '", name, "'; known: ", known);
+    return invalid(op, ": unknown activation '", *unknown_, "'; known: ", known);
   }
   if (!trains_kernel.empty() && trains_kernel.size() != inputs) {
     return invalid(op, ": trains_kernel must hold no flag or one per input (", inputs, "), got ",
@@ -38,15 +66,6 @@ absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t b
                    " biases, or -1 for none, got ", bias_of[i]);
   }
   return absl::OkStatus();
-}
-
-std::vector<Activation> Attributes::activations(std::size_t inputs) const {
-  std::vector<Activation> list(inputs, Activation::kLinear);
-  for (std::size_t i = 0; i < inputs; ++i) {
-    // check() has seen the names: the result cannot be false.
-    (void)activation_from_name(names[names.size() == 1 ? 0 : i], &list[i]);
-  }
-  return list;
 }
 
 int Attributes::bias_index(std::size_t input, std::size_t biases) const {

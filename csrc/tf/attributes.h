@@ -2,11 +2,13 @@
 // functions and, because eager mode skips those, by the kernels again.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "core/types.h"
 #include "tensorflow/core/platform/errors.h"
 
@@ -19,7 +21,7 @@ absl::Status invalid(const Pieces&... pieces) {
 }
 
 struct Attributes {
-  std::vector<std::string> names;
+  std::vector<Activation> activations;  // one for all inputs, or one per input
   bool transpose_kernel = false;
   std::vector<int> bias_of;         // per input the index of its bias, -1: none
   std::vector<bool> trains_kernel;  // per input; none: all do
@@ -27,16 +29,28 @@ struct Attributes {
   // From an OpKernelConstruction or an InferenceContext.
   template <class Source>
   absl::Status read(Source* source) {
+    std::vector<std::string> names;
     TF_RETURN_IF_ERROR(source->GetAttr("activations", &names));
+    set_activations(names);
     TF_RETURN_IF_ERROR(source->GetAttr("transpose_kernel", &transpose_kernel));
     TF_RETURN_IF_ERROR(source->GetAttr("bias_of", &bias_of));
     return source->GetAttr("trains_kernel", &trains_kernel);
   }
+  // From numbers of the enum, which need not be any.
+  absl::Status set_activations(const char* op, absl::Span<const std::int32_t> numbers);
+
   absl::Status check(const char* op, std::size_t inputs, std::size_t biases) const;
-  // What holds for an input, or one of each per input; call after check().
-  std::vector<Activation> activations(std::size_t inputs) const;
+  // What holds for an input; call after check().
+  Activation activation(std::size_t input) const {
+    return activations[activations.size() == 1 ? 0 : input];
+  }
   int bias_index(std::size_t input, std::size_t biases) const;
   bool trains(std::size_t input) const { return trains_kernel.empty() || trains_kernel[input]; }
+
+ private:
+  void set_activations(const std::vector<std::string>& names);
+
+  std::optional<std::string> unknown_;  // a name that is no activation's
 };
 
 // Which gradients are asked for.
@@ -56,6 +70,10 @@ struct Wanted {
   // ", for 2 inputs and the kernel": of what has a plan.
   std::string text() const;
 };
+
+// Flags from numbers, which must be 0 or 1.
+absl::Status read_flags(const char* op, const char* name, absl::Span<const std::int32_t> numbers,
+                        std::vector<bool>* flags);
 
 // Texts of the two mistakes people make most, one wording for both callers.
 std::string width_error(const char* op, std::size_t index, const std::string& input,

@@ -1,6 +1,7 @@
 // The sizes of a call, checked the same way by every kernel of either op.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -24,14 +25,17 @@ struct Geometry {
   absl::Status read(const char* op, const Attributes& attributes, int inputs, const Input& input,
                     const TensorShape& kernel, int biases, const Bias& bias) {
     TF_RETURN_IF_ERROR(attributes.check(op, inputs, biases));
-    activations = attributes.activations(inputs);
-    for (int i = 0; i < inputs; ++i) bias_of.push_back(attributes.bias_index(i, biases));
+    for (int i = 0; i < inputs; ++i) {
+      activations.push_back(attributes.activation(i));
+      bias_of.push_back(attributes.bias_index(i, biases));
+    }
     if (kernel.dims() != 2) {
       return invalid(op, ": kernel must have rank 2, got shape ", kernel.DebugString());
     }
     const bool transposed = attributes.transpose_kernel;
     in_features = kernel.dim_size(transposed ? 1 : 0);
     units = kernel.dim_size(transposed ? 0 : 1);
+    Index stacked = 0;
     for (int i = 0; i < inputs; ++i) {
       const TensorShape& shape = input(i);
       if (shape.dims() < 1) {
@@ -42,6 +46,12 @@ struct Geometry {
             width_error(op, i, shape.DebugString(), kernel.DebugString(), in_features, transposed));
       }
       rows.push_back(row_count(shape));
+      // Rows of no bytes may be that many.
+      if (rows[i] > std::numeric_limits<Index>::max() - stacked) {
+        return invalid(op, ": inputs[", i, "] has shape ", shape.DebugString(), ", and ", stacked,
+                       " rows come before: together they must be less than 2^63");
+      }
+      stacked += rows[i];
       TensorShape output = shape;
       // Fails, where set_dim would abort, when the sizes multiply past int64.
       TF_RETURN_IF_ERROR(output.SetDimWithStatus(output.dims() - 1, units));
