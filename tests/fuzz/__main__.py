@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import selectors
@@ -204,6 +205,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the first program")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--show", type=int, default=10, help="programs of failures to print")
+    parser.add_argument("--mode", help="only programs of modes that begin so, as jit or graph")
     parser.add_argument("--one", type=int, metavar="SEED", help="run the program of one seed")
     parser.add_argument("--print", type=int, metavar="SEED", help="print it whole, to paste")
     options = parser.parse_args()
@@ -216,7 +218,9 @@ def main():
     else:
         if options.cases is None and options.seconds is None:
             options.cases = 1000
-        seeds = range(options.seed, 1 << 62)
+        seeds = itertools.count(options.seed)
+        if options.mode:
+            seeds = (s for s in seeds if cases.draw(s).mode.startswith(options.mode))
     start = time.monotonic()
     result = run(
         seeds, options.cases, options.seconds, options.jobs, lambda s: print(s, flush=True)

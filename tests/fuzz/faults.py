@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 
 import shared_dense as sd
+from fuzz import compare
 from shared_dense import ops
 
 _right = ops.shared_matmul
@@ -65,6 +68,17 @@ def _second_order(inputs, kernel, *args, **kwargs):
     return _right(inputs, _twice_in_second_order(tf.convert_to_tensor(kernel)), *args, **kwargs)
 
 
+def _dies(*args, **kwargs):
+    os.abort()
+
+
+def _zeros_for_none(inputs, *args, **kwargs):
+    """Every input has a gradient, if one of zeros, whichever output is looked at."""
+    outputs = _right(inputs, *args, **kwargs)
+    nothing = tf.add_n([tf.reduce_sum(0 * x) for x in inputs])
+    return [y + nothing for y in outputs]
+
+
 FAULTS = {
     "outputs": _wrong_outputs,
     "dropped bias": _drops_a_bias,
@@ -73,8 +87,16 @@ FAULTS = {
     "totals in every slot": _totals_in_every_slot,
     "second order": _second_order,
 }
+# Not wrong in their numbers.
+OTHERS = {
+    "death": _dies,
+    "death of all": _dies,
+    "zeros for None": _zeros_for_none,
+}
 
 
 def inject(name):
     """Puts a wrong product where programs and layers find it."""
-    sd.shared_matmul = ops.shared_matmul = FAULTS[name]
+    sd.shared_matmul = ops.shared_matmul = {**FAULTS, **OTHERS}[name]
+    if name == "death of all":
+        compare.plain = _dies

@@ -104,6 +104,8 @@ def evaluate(order, f, sources, weights, along, square):
         return list(f(*sources))
     if order == "gradient":
         return gradients()
+    if order == "cancelled":  # the bias's, which comes last
+        return gradients(sources[-1:])
     if order.startswith("gradient in "):  # some sources, by their numbers
         return gradients([sources[int(i)] for i in order.split()[2:]])
     if order == "second":
