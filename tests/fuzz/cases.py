@@ -180,8 +180,9 @@ class Writer:
         if kind == "first" and rank >= 2 and rows and self.case.weigh_rows:
             return self.new(f"{n}[0]", x.shape[1:], x.largest, x.fine)
         if kind in ("mask", "where") and rank >= 2 and rows and not x.name.startswith("w"):
-            mask = [r.random() < 0.6 for _ in range(rows)]
-            shape = (sum(mask), *x.shape[1:])
+            flags = [int(r.random() < 0.6) for _ in range(rows)]
+            shape = (sum(flags), *x.shape[1:])
+            mask = f"mask({', '.join(map(str, flags))})"
             picked = f"tf.boolean_mask({n}, {mask})"
             if kind == "where":
                 picked = f"tf.gather({n}, tf.where({mask})[:, 0])"
@@ -239,9 +240,10 @@ class Writer:
         elif matrices and r.random() < 0.25:
             kernel = r.choice(matrices)
         else:
-            width = self.width()
+            width = r.choice(self.pool).shape[-1:] if r.random() < 0.8 else ()
+            width = width[0] if width else self.width()
             kernel = self.source((width, width if r.random() < 0.5 else self.width()), "w")
-        transposed = r.random() < 0.3
+        transposed = r.random() < (0.3 if kernel.shape[0] == kernel.shape[1] else 0.2)
         width, units = reversed(kernel.shape) if transposed else kernel.shape
         xs = self.inputs(width)
         if sum(x.size // max(width, 1) for x in xs) * units > LARGEST:
