@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
+.PHONY: help setup build demo test fuzz sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
 
 help: ## Shows the targets.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -26,6 +26,10 @@ demo: build ## Trains a Siamese network on real digits, with the op and without.
 
 test: build ## Runs all tests.
 	@$(PYTHON) -m pytest
+
+fuzz: build ## Runs random programs against plain TensorFlow (CASES=200000, SEED=0, SECONDS=...; JOBS=2).
+	@cd tests && $(abspath $(PYTHON)) -m fuzz --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES)$(if $(SECONDS),,1),--cases $(or $(CASES),200000))
 
 sanitize: setup ## Runs the core's tests under address, undefined and thread sanitizers (7 minutes).
 	@bash tools/sanitize.sh $(PYTHON)
