@@ -26,7 +26,7 @@ struct OutputRow {
 enum class Accumulate : std::uint8_t {
   kStart,     // nothing: C has no value yet
   kContinue,  // C holds the chain so far: carry it on, multiply-add by multiply-add
-  kAdd,       // C holds finished chains: make these from zero, then add them (with `ends` only)
+  kAdd,       // C holds finished chains: make these from zero, then add them (with `ends`)
 };
 
 // One block of C: rows x columns, as packed panels of A times packed panels of B.
@@ -51,8 +51,8 @@ struct Block {
   Index partial_step;
   Accumulate accumulate;
   bool finish;  // last block of the chain: apply the epilogue
-  // Of a sum (S its own accumulator, nothing to finish, B packed): where its
-  // chains end, the last at `depth`; nullptr: the block is a part of one chain.
+  // Of a sum of several chains (S its own accumulator, nothing to finish, B
+  // packed): where they end, the last at `depth`. At most 1 chain: not read.
   const Index* ends;
   Index chains;
 };
