@@ -124,10 +124,6 @@ bool backward(const Context& context, const Kernel<S>& kernel,
       wanted.push_back(segments[i]);
       wanted_dz.push_back(dz[i]);
     }
-  }
-  // Sums go from the last to the first, as TensorFlow adds up the gradients of
-  // one weight: what cancels there to exactly 0 does so here.
-  for (std::size_t i = segments.size(); i-- > 0;) {
     if (trains(segments[i])) {
       training.push_back(segments[i]);
       training_dz.push_back(dz[i]);
@@ -179,7 +175,7 @@ bool backward(const Context& context, const Kernel<S>& kernel,
 
   std::vector<ColumnSum<S>> sums;
   std::unordered_map<S*, std::size_t> sum_of;
-  for (std::size_t i = segments.size(); i-- > 0;) {
+  for (std::size_t i = 0; i < segments.size(); ++i) {
     S* const dbias = segments[i].dbias;
     if (dbias == nullptr) continue;
     const auto [at, is_new] = sum_of.emplace(dbias, sums.size());

@@ -186,10 +186,13 @@ std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
                           ? xla::ZerosLike(kernel)
                           : xla::ConvertElementType(kernel_gradient(training, dz), type));
   }
+  std::vector<std::vector<std::size_t>> users(biases.size());
+  for (std::size_t i = 0; i < n; ++i) {
+    if (geometry.bias_of[i] >= 0) users[geometry.bias_of[i]].push_back(i);
+  }
   for (int b = 0; b < wanted.biases; ++b) {
     XlaOp sum = xla::ConvertElementType(xla::ZerosLike(biases[b]), sums);
-    for (std::size_t i = 0; i < n; ++i) {
-      if (geometry.bias_of[i] != b) continue;
+    for (const std::size_t i : users[b]) {
       sum = sum + xla::Reduce(sums_of_dz[i], xla::Zero(kernel.builder(), sums),
                               xla::CreateScalarAddComputation(sums, kernel.builder()), {0});
     }

@@ -130,5 +130,11 @@ class FusedLayer:
             )
         return super().__call__(inputs, **kwargs)
 
+    def _assert_input_compatibility(self, inputs: Any) -> None:
+        """Nothing: Keras would hold `input_spec`, which is of one input, against a structure.
+
+        The layers check the inputs when called.
+        """
+
     def _title(self) -> str:
         return f'{type(self).__name__} layer "{self.name}"'

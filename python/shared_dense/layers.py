@@ -89,8 +89,6 @@ class SharedDense(FusedLayer, keras.layers.Dense):
         **kwargs: Any,
     ):
         super().__init__(units, activation, use_bias, *args, **kwargs)
-        # One InputSpec rejects lists, and a list of them fixes their number: _check does it.
-        self.input_spec = None
         self.branches = None if branches is None else table.read(branches, self._title())
         self._branches: dict[str, Branch] = {}
         self._widths = {}
@@ -195,8 +193,10 @@ class SharedDense(FusedLayer, keras.layers.Dense):
         self._widths = self._check(shapes)
         if self.branches is None:
             super().build((None, self._widths[KERNEL].size))
-            self.input_spec = None
             return
+        widths = {width.size for width in self._widths.values()}
+        if len(widths) == 1:
+            self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: widths.pop()})
         self._kernels, self._biases = table.make_weights(self, self._branches, self._widths)
         self.built = True
 

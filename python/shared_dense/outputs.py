@@ -45,10 +45,29 @@ def asked_for(results: Sequence[tf.Tensor], grads: Sequence[Any]) -> list[int]:
 
     Takes the marks away: TensorFlow keeps small tensors of ones and zeros, which come again.
     """
-    marked = []
+    marked, unmarked = [], []
     for i, (result, grad) in enumerate(zip(results, grads, strict=True)):
         marks = getattr(grad, _MARKS, ())
         if id(result) in marks:
             marks.remove(id(result))
             marked.append(i)
-    return marked or list(range(len(results)))
+        else:
+            unmarked.append(i)
+    if not marked:
+        return list(range(len(results)))
+    # A mark is lost where TensorFlow adds to a gradient: of a result that a while loop keeps, say,
+    # for it is read by the gradient of this op, too.
+    return sorted(marked + [i for i in unmarked if not _is_filled_in(grads[i])])
+
+
+def _is_filled_in(grad: Any) -> bool:
+    """Whether a gradient can be the zeros that TensorFlow fills in."""
+    if not isinstance(grad, tf.Tensor):
+        return False
+    if tf.executing_eagerly():
+        return not tf.reduce_any(grad != 0)
+    if grad.op.type == "ZerosLike":
+        return True
+    value = grad.op.inputs[1] if grad.op.type == "Fill" else grad
+    value = tf.get_static_value(value)
+    return value is not None and not (value != 0).any()

@@ -144,6 +144,7 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         # () is a scalar, or a part of the structure that is empty: call, which follows, can tell.
         shapes = [s for s in _shapes(input_shape, is_shape) if s.sizes not in ((), [])]
         self._check(shapes)
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: self._kernel().shape[1]})
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",

@@ -210,10 +210,11 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
             _kernel_gradient(of_each(xs, train), of_each(dzs, train), kernel, transpose_kernel)
         )
     if op.get_attr("num_bias_grads"):
-        result += [
-            _bias_gradient([dz for dz, j in zip(dzs, bias_of, strict=True) if j == index], bias)
-            for index, bias in enumerate(biases)
-        ]
+        users = [[] for _ in biases]
+        for dz, index in zip(dzs, bias_of, strict=True):
+            if index >= 0:
+                users[index].append(dz)
+        result += map(_bias_gradient, users, biases)
     return result
 
 

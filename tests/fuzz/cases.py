@@ -107,15 +107,19 @@ class Writer:
         self.stored, self.summed = BITS[case.dtype]
         if case.context == "while":  # which halves and adds up
             self.stored, self.summed = self.stored - 6, self.summed - 6
-        self.small = bool({"jacobian", "hessian"} & set(case.orders)) or case.mode == "vectorized"
-        self.widths = {1: 2, 2: 4, 3: 4, 4: 2, 5: 2, 7: 2, 0: 0.3, 17: 0 if self.small else 0.3}
+        jacobian = bool({"jacobian", "hessian"} & set(case.orders))
+        self.small = jacobian or case.mode == "vectorized"
+        # TensorFlow's own jacobians are at a loss where nothing is in a tensor.
+        self.empty = 0 if jacobian else 1
+        self.widths = {1: 2, 2: 4, 3: 4, 4: 2, 5: 2, 7: 2, 0: 0.3 * self.empty}
+        self.widths[17] = 0 if self.small else 0.3
 
     def width(self):
         return pick(self.r, self.widths)
 
     def rows(self):
         more = 0 if self.small else 1
-        sizes = {0: 1, 1: 3, 2: 5, 3: 4, 4: 2, 5: 2, 7: more, 17: more / 4, 33: more / 8}
+        sizes = {0: self.empty, 1: 3, 2: 5, 3: 4, 4: 2, 5: 2, 7: more, 17: more / 4, 33: more / 8}
         return pick(self.r, sizes | {300: more / 25})
 
     def shape(self, width):
