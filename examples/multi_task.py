@@ -55,7 +55,7 @@ def build(dense, tasks: list[str]) -> keras.Model:
     model = keras.Model(images, scores)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.optimizers.Adam(),
         loss=dict.fromkeys(tasks, loss),
         metrics=dict.fromkeys(tasks, "accuracy"),
     )

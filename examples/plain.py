@@ -19,10 +19,14 @@ def allowed_difference(steps: Sequence[int] | np.ndarray, terms: int) -> np.ndar
 
     A product of K terms in float32 is off by at most about K u of its size, with u = 2^-24 (Higham,
     Accuracy and Stability of Numerical Algorithms, 2002, ch. 3). Every step makes such errors anew,
-    and where nothing jumps (smooth activations, no Adam) and the loss falls steadily, later steps
-    do not make old errors larger: after T steps they add up to T K u at most. Mostly they cancel,
-    and the difference is thousands of times smaller. A wrong gradient, even of one bias, shows in
-    the first epochs, where the bound is tightest.
+    and where nothing jumps (smooth activations) and the loss falls steadily, later steps do not
+    make old errors larger: after T steps they add up to T K u at most. Mostly they cancel, and the
+    difference is thousands of times smaller. A wrong gradient, even of one bias, shows in the first
+    epochs, where the bound is tightest.
+
+    Adam divides a gradient by its size, so that a rounding error where one should be 0 would become
+    a whole step, far beyond this bound. Gradients that cancel between inputs are exactly 0 with
+    both (docs/design.md, promise 3).
 
     Args:
         steps: how many steps came before each loss, its own among them.

@@ -113,9 +113,7 @@ def train(digits: Digits, epochs: list, seed: int) -> Trained:
     """Trains an encoder on the given pairs, in the given order, starting from the given seed."""
     keras.utils.set_random_seed(seed)
     encoder = Encoder()
-    # Not Adam, for the same reason: it divides gradients by their size, so where one is all
-    # rounding error the error becomes a full step.
-    optimizer = keras.optimizers.SGD(0.2, momentum=0.9)
+    optimizer = keras.optimizers.Adam()
 
     @tf.function
     def step(left, right, same):

@@ -55,7 +55,7 @@ def build(dense, decode) -> keras.Model:
     code = second(first(images))
     restored = decode(first)(decode(second, activation="gelu")(code))
     model = keras.Model(images, restored)
-    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), "mse")
+    model.compile(keras.optimizers.Adam(), "mse")
     return model
 
 

@@ -33,7 +33,7 @@ def build(dense) -> tuple[keras.Model, keras.Model]:
     near = keras.ops.sum((anchor - same) ** 2, axis=1)
     far = keras.ops.sum((anchor - other) ** 2, axis=1)
     model = keras.Model(images, keras.ops.softplus(near - far))
-    model.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss=lambda _, loss: loss)
+    model.compile(keras.optimizers.Adam(), loss=lambda _, loss: loss)
     return model, keras.Model(images[0], embed(hidden(images[0])))
 
 

@@ -102,7 +102,7 @@ def build() -> tuple[keras.Model, dict[str, keras.Model]]:
     scores = 20 * keras.ops.matmul(unit["query"], keras.ops.transpose(unit["document"]))
     model = keras.Model(texts, scores)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.03, momentum=0.9), loss)
+    model.compile(keras.optimizers.Adam(), loss)
     # Each tower alone: a call takes any of the branches.
     return model, {name: keras.Model(x, encode({name: x})[name]) for name, x in texts.items()}
 

@@ -213,3 +213,27 @@ def test_kernels_that_are_not_of_floats(path, rng):
     got = shared({"a": x, "b": [x[:1]]})
     assert got["a"].dtype == tf.int32
     assert_equal(got, {"a": dense(x), "b": [dense(x[:1])]})
+
+
+def test_input_spec_is_that_of_dense():
+    """Tools read it; whoever calls with a structure is not held to it."""
+
+    def said(layer):
+        spec = layer.input_spec
+        return spec.ndim, spec.min_ndim, spec.max_ndim, spec.shape, spec.dtype, spec.axes
+
+    shared, dense = sd.SharedDense(U), keras.layers.Dense(U)
+    assert said(shared) == said(dense)
+    dense.build((None, K))
+    shared.build([(None, K), (None, 2, K)])
+    assert said(shared) == said(dense) == (None, 2, None, None, None, {-1: K})
+    assert len(shared([np.ones((2, K)), np.ones((3, 1, K))])) == 2
+    branched = sd.SharedDense(U, branches={"a": {}, "b": {"bias": "b"}})
+    branched.build({"a": (None, K), "b": (None, K)})
+    assert said(branched) == said(dense)
+    widths = sd.SharedDense(U, branches={"a": {}, "b": {"kernel": "b"}})
+    widths.build({"a": (None, K), "b": (None, 2 * K)})
+    assert said(widths) == said(keras.layers.Dense(U))
+    back = sd.TransposedDense(tied_to=shared)
+    back.build([(None, U), (None, U)])
+    assert back.input_spec.axes == {-1: U}

@@ -13,9 +13,11 @@
 //    over the ascending reduction index, starting at zero. On an ISA with FMA
 //    its bits depend on its own row and on W only: not on the other rows, the
 //    number of inputs, the block sizes, the threads or which such ISA it is.
-//  - dW and db are sums over chunks of kRowChunk stacked rows, of the segments
+//  - dW and db are sums over chunks of at most kRowChunk rows, of the segments
 //    that take part, added in order: the same call gives the same bits on any
-//    number of threads, and a segment that takes no part does not show.
+//    number of threads, and a segment that takes no part does not show. Each
+//    segment has a sum of its own in db, and in dW one of kOwnChunkRows rows or
+//    more: two whose dZ (in dW also X) cancel row by row add up to 0.
 //  - The caller owns every buffer. Outputs do not overlap anything else.
 //  - Any number of threads may call at once. `false` means that the scratch
 //    memory could not be had, and the outputs are then unspecified.
