@@ -36,24 +36,25 @@ __global__ void __launch_bounds__(kElementThreads)
   const Index column = blockIdx.x % column_blocks * kElementThreads + threadIdx.x;
   if (column >= problem.units) return;
   const Index chunk = blockIdx.x / column_blocks;
-  int at = 0;
-  while (problem.sums[at].end <= chunk) ++at;
-  int segment = at == 0 ? 0 : problem.sums[at - 1].segments;
-  const Index own_chunk = chunk - (at == 0 ? 0 : problem.sums[at - 1].end);
-  const int last = problem.sums[at].segments;
-  Index row = own_chunk * kRowChunk, start = 0;
-  const Index end = row + kRowChunk;
-  Accumulator<S> sum = 0;
-  for (; segment < last && row < end; ++segment) {
-    const BiasSegment<S> from = problem.segments[segment];
-    const Index stop = from.end < end ? from.end : end;
-    for (; row < stop; ++row) sum += widen(from.dz[(row - start) * problem.units + column]);
-    start = from.end;
+  // The first segment that ends behind it.
+  int low = 0, high = problem.segment_count - 1;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (problem.segments[middle].end > chunk) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
   }
+  const BiasSegment<S> from = problem.segments[low];
+  const Index first = (chunk - (low == 0 ? 0 : problem.segments[low - 1].end)) * kRowChunk;
+  const Index end = from.rows < first + kRowChunk ? from.rows : first + kRowChunk;
+  Accumulator<S> sum = 0;
+  for (Index row = first; row < end; ++row) sum += widen(from.dz[row * problem.units + column]);
   problem.parts[chunk * problem.units + column] = sum;
 }
 
-// The chunks of each bias gradient, in order.
+// Each bias gradient: the chunks of every input in order, then the inputs.
 template <class S>
 __global__ void __launch_bounds__(kElementThreads)
     bias_kernel(const __grid_constant__ BiasProblem<S> problem) {
@@ -61,10 +62,15 @@ __global__ void __launch_bounds__(kElementThreads)
   const Index column = blockIdx.x % column_blocks * kElementThreads + threadIdx.x;
   if (column >= problem.units) return;
   const int at = blockIdx.x / column_blocks;
+  Index segment = at == 0 ? 0 : problem.sums[at - 1].segments;
+  Index chunk = segment == 0 ? 0 : problem.segments[segment - 1].end;
   Accumulator<S> sum = 0;
-  for (Index chunk = at == 0 ? 0 : problem.sums[at - 1].end; chunk < problem.sums[at].end;
-       ++chunk) {
-    sum += problem.parts[chunk * problem.units + column];
+  for (; segment < problem.sums[at].segments; ++segment) {
+    Accumulator<S> own = 0;
+    for (; chunk < problem.segments[segment].end; ++chunk) {
+      own += problem.parts[chunk * problem.units + column];
+    }
+    sum += own;
   }
   narrow(sum, problem.sums[at].sum + column);
 }

@@ -15,19 +15,18 @@ struct DzSegment {
   Activation activation;
 };
 
-// Rows of dZ that one bias gradient sums: its own stacked rows up to `end`.
+// Rows of dZ of one input that a bias gradient sums: in chunks of kRowChunk,
+// numbered through all inputs from where the one before ended up to `end`.
 template <class S>
 struct BiasSegment {
-  Index end;
+  Index end, rows;
   const S* dz;
 };
 
-// One bias gradient: segments from where the one before ended to `segments`,
-// chunks of kRowChunk of its rows likewise to `end`.
+// One bias gradient: segments from where the one before ended to `segments`.
 template <class S>
 struct BiasSum {
-  Index end;
-  int segments;
+  Index segments;
   S* sum;
 };
 
@@ -40,7 +39,7 @@ template <class S>
 struct BiasProblem {
   const BiasSegment<S>* segments;  // device memory
   const BiasSum<S>* sums;          // device memory
-  int count;                       // of sums
+  int segment_count, count;        // of segments and of sums
   Index units;
   Accumulator<S>* parts;  // [chunks, units]
 };

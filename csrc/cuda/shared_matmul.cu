@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <vector>
 
 #include "cuda/elementwise.h"
@@ -178,25 +179,31 @@ const char* sum_columns(const Context& context, Index units,
                         const std::vector<const S*>& dz) {
   if (units == 0) return nullptr;
   std::vector<S*> gradients;
-  for (const BackwardSegment<S>& s : segments) {
-    if (s.dbias == nullptr) continue;
-    if (std::find(gradients.begin(), gradients.end(), s.dbias) == gradients.end()) {
-      gradients.push_back(s.dbias);
+  std::unordered_map<S*, std::size_t> place;
+  std::vector<std::vector<std::size_t>> users;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    S* const gradient = segments[i].dbias;
+    if (gradient == nullptr) continue;
+    const auto [at, is_new] = place.emplace(gradient, gradients.size());
+    if (is_new) {
+      gradients.push_back(gradient);
+      users.emplace_back();
     }
+    users[at->second].push_back(i);
   }
   if (gradients.empty()) return nullptr;
   std::vector<BiasSegment<S>> stacked;
   std::vector<BiasSum<S>> sums;
   Index chunks = 0;
-  for (S* const gradient : gradients) {
-    Index rows = 0;
-    for (std::size_t i = 0; i < segments.size(); ++i) {
-      if (segments[i].dbias == gradient) stacked.push_back({rows += segments[i].rows, dz[i]});
+  for (std::size_t at = 0; at < gradients.size(); ++at) {
+    for (const std::size_t i : users[at]) {
+      chunks += ceil_div(segments[i].rows, kRowChunk);
+      stacked.push_back({chunks, segments[i].rows, dz[i]});
     }
-    chunks += ceil_div(rows, kRowChunk);
-    sums.push_back({chunks, static_cast<int>(stacked.size()), gradient});
+    sums.push_back({static_cast<Index>(stacked.size()), gradients[at]});
   }
   BiasProblem<S> problem;
+  problem.segment_count = static_cast<int>(stacked.size());
   problem.count = static_cast<int>(sums.size());
   problem.units = units;
   problem.parts = static_cast<Accumulator<S>*>(

@@ -98,6 +98,33 @@ void check_left_out(Case c) {
   if (!same(run(c, n).dw, r.dw)) fail(c, "dw shows an input that does not train the kernel");
 }
 
+// Two inputs of as many rows, dY of one the negative of the other's: exactly 0.
+template <class S>
+void check_cancels(Case c) {
+  for (const Index rows : {1, 7, 255, 256, 257, 300}) {
+    c.rows = {rows, rows};
+    Numbers<S> n(c);
+    n.dy[1] = n.dy[0];
+    for (S& v : n.dy[1]) {
+      if constexpr (sizeof(S) == 2) {
+        v.bits ^= 0x8000;
+      } else {
+        v = -v;
+      }
+    }
+    const Results<S> r = run(c, n);
+    for (const S& v : r.dbias[0]) {
+      bool zero;
+      if constexpr (sizeof(S) == 2) {
+        zero = (v.bits & 0x7FFF) == 0;
+      } else {
+        zero = v == 0;
+      }
+      if (!zero) return fail(c, "dbias of what cancels is not 0");
+    }
+  }
+}
+
 // TensorFloat-32 is taken where it is allowed: each product has other bits.
 void check_takes_tf32() {
   Case c{"tf32, taken", {40, 3}, 64, 48};
@@ -148,6 +175,7 @@ void check_dtype(const std::string& dtype, bool tf32) {
   check_bits<S>(bits);
   check_bits<S>(turned);
   check_left_out<S>({dtype + ", left out", {9, 4, 30}, 48, 24});
+  check_cancels<S>({dtype + ", cancels", {}, 24, 40});
   check_says<S>(dtype, tf32);
   if (tf32) check_takes_tf32();
   std::printf("%s: %d cases, bits of 3 more\n", dtype.c_str(), count);
