@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -169,6 +171,50 @@ def test_a_tape_around_a_function(path, rng):
 
     assert found[1] is None
     np.testing.assert_array_equal(found[0], np.full_like(bias, 3))
+
+
+@pytest.mark.parametrize("name", ["linear", "tanh", "gelu"])
+@pytest.mark.parametrize("tapes", ["persistent", "two"])
+def test_a_function_under_a_tape_that_may_be_asked_again(path, rng, tapes, name):
+    """TensorFlow then keeps the results, and adds to their gradients."""
+    xs, kernel, bias, dys = problem(rng, [(3, 7), (2, 7)])
+    xs[1][:] = np.inf
+    sources = tensors([*xs, kernel, bias])
+
+    @tf.function
+    def first(*sources):
+        return sd.shared_matmul(sources[:2], *sources[2:], name)[0]
+
+    with contextlib.ExitStack() as stack:
+        tape = stack.enter_context(tf.GradientTape(persistent=True))
+        tape.watch(sources)
+        if tapes == "two":
+            stack.enter_context(tf.GradientTape()).watch(sources)
+        y = first(*sources)
+    x, unused, *weights = tape.gradient(y, sources, output_gradients=dys[0])
+
+    assert unused is None
+    exact = Oracle(xs[:1], kernel, [bias], [name]).backward(dys[:1])
+    check([x, *weights], [exact["dx"][0], exact["dkernel"], *exact["dbias"]])
+
+
+def test_a_gradient_from_numpy(path, run, rng):
+    """As `tf.custom_gradient` may give it."""
+    xs, kernel, bias, dys = problem(rng, [(3, 7), (2, 7)])
+
+    @tf.custom_gradient
+    def doubled(y):
+        return 2 * y, lambda dy: dys[0]
+
+    @run
+    def ask(*sources):
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            loss = tf.reduce_sum(doubled(sd.shared_matmul(sources[:2], *sources[2:])[0]))
+        return tape.gradient(loss, [sources[0], *sources[2:]])
+
+    exact = Oracle(xs[:1], kernel, [bias]).backward(dys[:1])
+    check(ask(*tensors([*xs, kernel, bias])), [exact["dx"][0], exact["dkernel"], *exact["dbias"]])
 
 
 @pytest.mark.parametrize("used", [[0], [1], [0, 2]])

@@ -148,7 +148,8 @@ bool backward(const Context& context, const Kernel<S>& kernel,
     if (!rows_product(context, product)) return false;
   }
 
-  if (dkernel != nullptr) {
+  // Rows without bytes are not cut in chunks: there may be any number of them.
+  if (dkernel != nullptr && in_features > 0 && units > 0) {
     const Stack stack(training);
     const auto gather = [&](Index first, Index count, const S** x_rows, const T** dz_rows) {
       stack.visit(first, count, [&](Index i, std::size_t s, Index row, Index n) {

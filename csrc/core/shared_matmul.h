@@ -17,7 +17,8 @@
 //    that take part, added in order: the same call gives the same bits on any
 //    number of threads, and a segment that takes no part does not show. Each
 //    segment has a sum of its own in db, and in dW one of kOwnChunkRows rows or
-//    more: two whose dZ (in dW also X) cancel row by row add up to 0.
+//    more: two that follow each other, whose dZ (in dW also X) cancel row by row,
+//    add up to 0, unless what went before them rounds.
 //  - The caller owns every buffer. Outputs do not overlap anything else.
 //  - Any number of threads may call at once. `false` means that the scratch
 //    memory could not be had, and the outputs are then unspecified.

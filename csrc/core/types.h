@@ -9,10 +9,11 @@ using Index = std::int64_t;
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
-// Rows per partial sum of dW and db. Part of the numerical contract (another
+// Most rows per partial sum of dW and db. Part of the numerical contract (another
 // value gives other bits), so it is no tuning knob: long enough that adding a
 // chunk to dW is cheap beside making it, short enough that the error of a
-// float32 sum over n rows grows with 256 + n/256 rather than n.
+// float32 sum over n rows of one input grows with 256 + n/256 rather than n. The
+// sums of inputs are then added one by one, as plain reuse has them added.
 inline constexpr Index kRowChunk = 256;
 
 // Inputs of so many rows have partial sums of dW of their own: where two of them

@@ -50,6 +50,8 @@ def _placed(gradient: Callable) -> Callable:
 
 @_registers("SharedDense>SharedMatMulOutput")
 def _shared_matmul_output_grad(op, grad):
+    if not isinstance(grad, (tf.Tensor, tf.IndexedSlices)):  # of a tf.custom_gradient, say
+        grad = tf.convert_to_tensor(grad, op.inputs[0].dtype)
     outputs.mark(grad, op.inputs[0])
     return grad
 

@@ -16,6 +16,8 @@ from shared_dense import compat, loader
 
 # On a gradient: the ids of the results that it is the gradient of; several, where they are added.
 _MARKS = "_shared_dense_marks"
+_SUMS = ("Add", "AddN", "AddV2", "Identity")
+_DEPTH = 3  # of sums in sums that are looked through
 
 
 def hand_out(results: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -45,28 +47,46 @@ def asked_for(results: Sequence[tf.Tensor], grads: Sequence[Any]) -> list[int]:
 
     Takes the marks away: TensorFlow keeps small tensors of ones and zeros, which come again.
     """
-    marked, unmarked = [], []
-    for i, (result, grad) in enumerate(zip(results, grads, strict=True)):
-        marks = getattr(grad, _MARKS, ())
-        if id(result) in marks:
-            marks.remove(id(result))
-            marked.append(i)
-        else:
-            unmarked.append(i)
-    if not marked:
-        return list(range(len(results)))
-    # A mark is lost where TensorFlow adds to a gradient: of a result that a while loop keeps, say,
-    # for it is read by the gradient of this op, too.
-    return sorted(marked + [i for i in unmarked if not _is_filled_in(grads[i])])
+    every = list(range(len(results)))
+    if len(results) < 2:
+        return every
+    marked = [i for i in every if _take_mark(grads[i], id(results[i]))]
+    chosen = set(marked)
+    return [i for i in every if i in chosen or not _is_filled_in(grads[i])] if marked else every
 
 
-def _is_filled_in(grad: Any) -> bool:
-    """Whether a gradient can be the zeros that TensorFlow fills in."""
+def _parts(grad: Any, depth: int) -> list[Any]:
+    """What a gradient of a graph is the sum of; none where it is no sum.
+
+    TensorFlow adds to the gradient of a result that it keeps for later: in a loop, or for a tape
+    that may be asked again.
+    """
+    symbolic = isinstance(grad, tf.Tensor) and not hasattr(grad, "numpy")
+    return list(grad.op.inputs) if symbolic and depth and grad.op.type in _SUMS else []
+
+
+def _take_mark(grad: Any, result: int, depth: int = _DEPTH) -> bool:
+    marks = getattr(grad, _MARKS, ())
+    if result in marks:
+        marks.remove(result)
+        return True
+    return any(_take_mark(part, result, depth - 1) for part in _parts(grad, depth))
+
+
+def _is_filled_in(grad: Any, depth: int = _DEPTH) -> bool:
+    """Whether a gradient without a mark can be the zeros that TensorFlow fills in.
+
+    Whoever uses a result got it from `hand_out`. So what comes without a mark from outside of a
+    function comes from TensorFlow, too.
+    """
     if not isinstance(grad, tf.Tensor):
         return False
-    if tf.executing_eagerly():
+    if hasattr(grad, "numpy"):
         return not tf.reduce_any(grad != 0)
-    if grad.op.type == "ZerosLike":
+    parts = _parts(grad, depth)
+    if parts:
+        return all(_is_filled_in(part, depth - 1) for part in parts)
+    if grad.op.type in ("Placeholder", "ZerosLike"):
         return True
     value = grad.op.inputs[1] if grad.op.type == "Fill" else grad
     value = tf.get_static_value(value)

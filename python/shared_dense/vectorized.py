@@ -37,6 +37,11 @@ def _slope(name: str, at: tf.Tensor) -> tf.Tensor:
     return tape.gradient(y, at)
 
 
+def _handed_out(value: Stacked) -> Stacked:
+    ops = loader.load().ops
+    return value._replace(tensor=ops.shared_dense_shared_mat_mul_output(input=value.tensor))
+
+
 def _rows(value: Stacked) -> tf.Tensor:
     """[..., width] as [rows, width], or with the axis of iterations in front of both."""
     first = int(value.stacked)
@@ -191,7 +196,8 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
         if name == "linear":
             dzs.append(dy)
         else:
-            at = pre_activations[i] if i in pre_activations else saved[i]
+            # Second order flows through what is read of the outputs: it has to bear their mark.
+            at = pre_activations[i] if i in pre_activations else _handed_out(saved[i])
             dz = dy.tensor * _slope(name, at.tensor)
             dzs.append(Stacked(dz, dy.stacked or at.stacked))
 
@@ -219,5 +225,5 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
 
 
 register_vectorized("SharedDense>SharedMatMul", _forward)
-register_vectorized("SharedDense>SharedMatMulOutput", lambda _, operands: operands)
+register_vectorized("SharedDense>SharedMatMulOutput", lambda _, operands: [_handed_out(*operands)])
 register_vectorized("SharedDense>SharedMatMulGrad", _backward)
