@@ -60,7 +60,7 @@ def build(dense, detach=lambda views: views, predict=True) -> tuple[keras.Model,
         predicted = keras.layers.Dense(WIDTH)(keras.layers.Dense(16, "gelu")(predicted))
     unit = [keras.ops.normalize(z, axis=1) for z in (predicted, embedded["target"])]
     model = keras.Model(views, 1 - keras.ops.sum(unit[0] * unit[1], axis=1))
-    model.compile(keras.optimizers.Adam(), loss=lambda _, loss: loss)
+    model.compile(keras.optimizers.Adam(0.003), loss=lambda _, loss: loss)
     return model, keras.Model(views["online"], encode({"online": views["online"]})["online"])
 
 

@@ -55,7 +55,7 @@ def build(dense, tasks: list[str]) -> keras.Model:
     model = keras.Model(images, scores)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(
-        keras.optimizers.Adam(),
+        keras.optimizers.Adam(0.003),
         loss=dict.fromkeys(tasks, loss),
         metrics=dict.fromkeys(tasks, "accuracy"),
     )

@@ -55,7 +55,7 @@ def build(dense, decode) -> keras.Model:
     code = second(first(images))
     restored = decode(first)(decode(second, activation="gelu")(code))
     model = keras.Model(images, restored)
-    model.compile(keras.optimizers.Adam(), "mse")
+    model.compile(keras.optimizers.Adam(0.003), "mse")
     return model
 
 

@@ -93,7 +93,7 @@ def _shared_matmul_grad(op, *grads):
     saved = []
     if any(name != "linear" for name in per_input):
         saved = [
-            kept[i] if name in NEED_PRE_ACTIVATION else op.outputs[used[i]]
+            kept[i] if name in NEED_PRE_ACTIVATION else outputs.handed_out(op.outputs[used[i]])
             for i, name in enumerate(per_input)
         ]
     # `pre_activations` is a cache, not a result: what flows into it is dropped on purpose.

@@ -33,6 +33,19 @@ def hand_out(results: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [ops.shared_dense_shared_mat_mul_output(input=result) for result in results]
 
 
+def handed_out(result: tf.Tensor) -> tf.Tensor:
+    """What stands for a result elsewhere in its graph; the result itself outside of graphs.
+
+    A compiled function that gave away both would give away one tensor twice, which XLA does badly
+    where only the compiled code knows its size.
+    """
+    if not hasattr(result, "numpy"):
+        for op in result.consumers():
+            if op.type == "SharedDense>SharedMatMulOutput":
+                return op.outputs[0]
+    return result
+
+
 def mark(grad: Any, result: tf.Tensor) -> None:
     """Says of a gradient that it is this result's."""
     marks = getattr(grad, _MARKS, None)
