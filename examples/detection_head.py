@@ -102,7 +102,7 @@ def build(dense) -> keras.Model:
     classes = dense(1 + len(SHAPES), bias_initializer=empty)(hidden)
     boxes = dense(3)(hidden)
     model = keras.Model(maps, [*classes, *boxes])
-    model.compile(keras.optimizers.Adam(0.005), [class_loss] * 5 + [box_loss] * 5)
+    model.compile(keras.optimizers.Adam(0.02), [class_loss] * 5 + [box_loss] * 5)
     return model
 
 
