@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from test_core_bits import OWN, every_dtype, every_isa, normal
 
