@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from oracle import Oracle
-from test_gradients import ZERO, agree, check, flat, plain, problem, small, tensors
+from test_gradients import ZERO, again, agree, check, flat, plain, problem, small, tensors
 
 import shared_dense as sd
 
@@ -128,7 +128,7 @@ CONTEXTS = [
 
 
 def flattened(apply):
-    return lambda *sources: apply(sources[:-2], *sources[-2:], NAME)
+    return lambda *sources: apply(again(sources[:-2]), *sources[-2:], NAME)
 
 
 def dense_gradients(gradients):
@@ -144,7 +144,9 @@ def test_first_order(path, run, context):
         with tf.GradientTape() as tape:
             tape.watch(sources)
             outputs = context(flattened(apply))(*sources)
-        found = tape.gradient(outputs, sources, output_gradients=dys, unconnected_gradients=ZERO)
+        found = tape.gradient(
+            outputs, sources, output_gradients=again(dys), unconnected_gradients=ZERO
+        )
         return outputs, dense_gradients(found)
 
     sources = [*xs, kernel, bias]
@@ -165,7 +167,7 @@ def test_second_order(path, run, context):
             with tf.GradientTape() as inner:
                 inner.watch(sources)
                 outputs = context(flattened(apply))(*sources)
-            first = dense_gradients(inner.gradient(outputs, sources, output_gradients=dys))
+            first = dense_gradients(inner.gradient(outputs, sources, output_gradients=again(dys)))
         return dense_gradients(
             outer.gradient(first, sources, output_gradients=vs, unconnected_gradients=ZERO)
         )

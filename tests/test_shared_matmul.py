@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from graphs import operations_of
 from oracle import ACTIVATIONS, Exact, Oracle, gamma, roundoff
 
 import shared_dense as sd
@@ -292,6 +293,17 @@ def test_one_op_for_all_inputs(path, rng):
     types = [op.type for op in apply.get_concrete_function(*xs).graph.get_operations()]
     assert types.count("SharedDense>SharedMatMul") == (1 if path == "op" else 0)
     assert types.count("MatMul") == (0 if path == "op" else 3)
+
+
+@pytest.mark.parametrize(("in_features", "units"), [(7, 5), (0, 5), (7, 0)])
+def test_no_product_of_nothing(rng, in_features, units):
+    """Of plain ops, which grappler could hand to oneDNN; nothing is the sum of nothing."""
+    x, kernel, bias = draw(rng, 3, in_features), draw(rng, in_features, units), draw(rng, units)
+    with sd.fallback():
+        apply = tf.function(lambda x: sd.shared_matmul([x], kernel, bias)[0])
+        concrete = apply.get_concrete_function(x)
+    assert ("MatMul" in operations_of(concrete)) == (in_features * units > 0)
+    np.testing.assert_allclose(apply(x), x @ kernel + bias, 1e-5, 1e-5)
 
 
 def test_a_traced_function_keeps_its_path(rng):

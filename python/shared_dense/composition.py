@@ -39,6 +39,10 @@ ACTIVATIONS: dict[str, Callable] = {
 
 def matmul(x: tf.Tensor, kernel: tf.Tensor, transpose_kernel: bool) -> tf.Tensor:
     """Product over the last axis of `x`, of any rank >= 1."""
+    if kernel.shape.is_fully_defined() and 0 in kernel.shape:
+        # A sum of nothing: oneDNN, with which grappler would fuse the bias, takes no empty matrix.
+        kernel = tf.transpose(kernel) if transpose_kernel else kernel
+        return tf.reduce_sum(x[..., None] * kernel, -2)
     if x.shape.rank == 2:
         return tf.matmul(x, kernel, transpose_b=transpose_kernel)
     return tf.tensordot(x, kernel, axes=[[-1], [1 if transpose_kernel else 0]])
@@ -81,8 +85,9 @@ def shared_matmul(
         z = matmul(x, kernel if trains else tf.stop_gradient(kernel), transpose_kernel)
         if bias_of[i] >= 0:
             bias = biases[bias_of[i]]
-            # Grappler fuses BiasAdd, not +, into the matmul; but BiasAdd wants rank >= 2.
-            matrix = z.shape.rank is not None and z.shape.rank >= 2
-            z = tf.nn.bias_add(z, bias) if matrix else z + bias
+            # Grappler fuses BiasAdd, not +, into the matmul; but BiasAdd wants rank >= 2, and a
+            # kernel of unknown size may be empty.
+            fuses = kernel.shape.is_fully_defined() and (z.shape.rank or 0) >= 2
+            z = tf.nn.bias_add(z, bias) if fuses else z + bias
         outputs.append(ACTIVATIONS[activations[0 if len(activations) == 1 else i]](z))
     return outputs
