@@ -12,7 +12,7 @@ import sys
 
 import pytest
 from fuzz import __main__ as driver
-from fuzz import cases, compare, faults, program, switches
+from fuzz import cases, compare, faults, program
 
 import shared_dense as sd
 from shared_dense import ops
@@ -141,20 +141,18 @@ def test_a_process_that_dies_is_a_failure_of_its_seed(fault, monkeypatch):
 
 
 def test_bias_gradients_that_do_not_cancel_are_seen(monkeypatch):
-    """Of the cases that a switch asks for. (Plain reuse may be a bit off zero itself.)"""
+    """Plain reuse may be a bit off zero itself."""
     monkeypatch.setattr(sd, "shared_matmul", faults.FAULTS["dropped bias"])
     cancelled = [cases.of_cancellation(seed, random.Random(seed)) for seed in range(20)]
     found = [outcome for case in cancelled for outcome in outcomes(case, monkeypatch)]
     assert sum("off by" in (wrong or "") for _, wrong, _ in found) > 10
 
 
-def test_none_is_compared_where_the_switch_is_on(monkeypatch):
+def test_zeros_for_none_are_seen(monkeypatch):
     """The second output is not looked at: plain reuse has no gradient in its input."""
     case = small("eager", "gradient")
     case.tensors.append(cases.Tensor("x3", (2, 3)))
     case.body = ["y1, y2 = product([x0, x3], w1, bias=b2)", "return [y1]"]
     monkeypatch.setattr(sd, "shared_matmul", faults.OTHERS["zeros for None"])
-    for on in (False, True):
-        monkeypatch.setattr(switches, "NONE_AS_PLAIN", on)
-        ((_, wrong, _),) = outcomes(case, monkeypatch)
-        assert bool(wrong) == on
+    ((_, wrong, _),) = outcomes(case, monkeypatch)
+    assert "None" in wrong

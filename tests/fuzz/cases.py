@@ -12,8 +12,6 @@ import dataclasses
 import math
 import random
 
-from fuzz import switches
-
 SMOOTH = ["linear", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
 KINKED = ["relu", "relu6", "leaky_relu", "elu"]
 FUNCTIONS = ["bent", "tf.nn.tanh", "tf.nn.silu", "tf.math.softplus", "tf.identity"]
@@ -363,10 +361,7 @@ def draw(seed):
     from fuzz import layers
 
     r = random.Random(seed)
-    kinds = {of_products: 9, layers.of_layers: 1}
-    if switches.CANCELS_EXACTLY:
-        kinds[of_cancellation] = 2
-    case = pick(r, kinds)(seed, r)
+    case = pick(r, {of_products: 9, layers.of_layers: 1, of_cancellation: 2})(seed, r)
     sources = case.tensors
     if case.mode == "eager" and "outputs" in case.orders:
         names = range(len(case.tensors) + len(case.variables))

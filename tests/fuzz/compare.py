@@ -187,7 +187,6 @@ def verify(
     square=False,
     weigh_rows=True,
     signature=None,
-    nones=False,
     seed=0,
 ):
     """Compares every order on every path with the truth.
@@ -220,9 +219,8 @@ def verify(
             if path != "plain" and sd.status().last_path != path:
                 return None, f"took the path {sd.status().last_path}"
             # A map cannot give None; a loop gives zeros for whatever enters it.
-            told = nones and order.startswith("gradient") and mode != "vectorized"
-            told = told and path == "op" and context != "while"
-            return got, differences(got, wanted, allowed, told)
+            told = order.startswith("gradient") and mode != "vectorized" and context != "while"
+            return got, differences(got, wanted, allowed, nones=told and path == "op")
         except Exception as error:
             return None, f"{type(error).__name__}: {str(error)[:2000]}"
 
@@ -236,7 +234,7 @@ def verify(
         pairs = zip(theirs_got, wanted, strict=True)
         own = [0.0 if a is None or b is None else error_of(a, b) for a, b in pairs]
         wider = [a + OWN * e for a, e in zip(allowed, own, strict=True)]
-        return not differences(got, wanted, wider, False)
+        return not differences(got, wanted, wider, nones=False)
 
     worlds = [exact]
     if dtype != "float64":

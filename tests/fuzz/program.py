@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz import switches
-
 # The first lines of every program; a program that is run is given their names.
 PARTS = ("prelude.py", "compare.py")
 
@@ -34,8 +32,6 @@ def text(case, paths=None):
 
     options = {"context": "", "square": False, "weigh_rows": True, "signature": None}
     chosen = {key: getattr(case, key) for key in options if getattr(case, key) != options[key]}
-    if switches.NONE_AS_PLAIN:
-        chosen["nones"] = True
     written = "".join(f"    {key}={value!r},\n" for key, value in chosen.items())
     if case.layers:
         written += "    ours=ours,\n    theirs=theirs,\n    noisy=noisy,\n"

@@ -15,6 +15,8 @@ def main():
     """Reads until its input ends."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else writes there
+    import tensorflow as tf
+
     from fuzz import cases, compare, faults, program
 
     fault = os.environ.get("FUZZ_FAULT")
@@ -30,10 +32,9 @@ def main():
         seed, _, paths = line.strip().partition(" ")
         try:
             program.execute(cases.draw(int(seed)), paths.split() or None)
-        except Exception as error:  # of the harness: an invalid program
-            say(
-                end="the truth", wrong=f"{type(error).__name__}: {str(error)[:2000]}", excused=False
-            )
+        except Exception as error:  # of the harness, an invalid program; or of TensorFlow itself
+            wrong = f"{type(error).__name__}: {str(error)[:2000]}"
+            say(end="the truth", wrong=wrong, excused=isinstance(error, tf.errors.OpError))
         say(done=int(seed))
 
 
