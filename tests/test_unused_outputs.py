@@ -249,6 +249,23 @@ def test_second_order(path, gradients_of, used):
             np.testing.assert_allclose(a, b, 1e-12, 1e-12 * np.abs(b).max(initial=1))
 
 
+def test_a_graph_holds_each_result_once(rng):
+    """The op's gradient reads what was handed out, so that a function gives none away twice."""
+    xs, kernel, _, _ = problem(rng, [(3, 7), (2, 7)])
+
+    @tf.function
+    def ask(*sources):
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            ys = sd.shared_matmul(sources[:2], sources[2], activation="tanh")
+        return tape.gradient(ys, sources)
+
+    operations = ask.get_concrete_function(*tensors([*xs, kernel])).graph.get_operations()
+    (product,) = [op for op in operations if op.type == "SharedDense>SharedMatMul"]
+    readers = [reader.type for y in product.outputs for reader in y.consumers()]
+    assert readers == ["SharedDense>SharedMatMulOutput"] * 2
+
+
 OPTIMIZERS = [
     lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
     lambda: keras.optimizers.SGD(0.1, momentum=0.9),

@@ -136,3 +136,21 @@ def test_half_types_are_summed_in_float32(lowering, rng):
     for a, b in zip(got, wide(*sources), strict=True):
         # |tanh| <= 1, rounded once to 8 bits.
         np.testing.assert_allclose(tf.cast(a, "float64"), b, rtol=0, atol=2.0**-9 + 1e-4)
+
+
+def test_rows_have_the_bits_of_the_op(rng):
+    """Where the core is called on what XLA has room for, Y and dX are those of the rows picked."""
+    x, other = draw(rng, 6, 300, dtype="float32"), draw(rng, 2, 300, dtype="float32")
+    kernel = draw(rng, 300, 70, dtype="float32")
+
+    def both(rows):
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            ys = sd.shared_matmul([rows, other], kernel, activation="tanh")
+            loss = tf.reduce_sum(ys[0] * ys[0])
+        return ys[0], tape.gradient(loss, rows)
+
+    compiled = tf.function(lambda x: both(tf.boolean_mask(x, MASK)), jit_compile=True)
+
+    for got, wanted in zip(compiled(x), both(tf.boolean_mask(x, MASK)), strict=True):
+        np.testing.assert_array_equal(got, wanted)

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <type_traits>
-#include <unordered_map>
 
+#include "core/bias_users.h"
 #include "core/column_sums.h"
 #include "core/products.h"
 
@@ -175,13 +175,11 @@ bool backward(const Context& context, const Kernel<S>& kernel,
   }
 
   std::vector<ColumnSum<S>> sums;
-  std::unordered_map<S*, std::size_t> sum_of;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    S* const dbias = segments[i].dbias;
-    if (dbias == nullptr) continue;
-    const auto [at, is_new] = sum_of.emplace(dbias, sums.size());
-    if (is_new) sums.push_back({dbias, {}});
-    sums[at->second].inputs.push_back({dz[i], segments[i].rows});
+  for (const BiasUsers<S>& users : bias_users(segments)) {
+    sums.push_back({users.sum, {}});
+    for (const std::size_t i : users.segments) {
+      sums.back().inputs.push_back({dz[i], segments[i].rows});
+    }
   }
   return column_sums(context, units, sums);
 }

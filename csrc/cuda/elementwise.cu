@@ -36,18 +36,10 @@ __global__ void __launch_bounds__(kElementThreads)
   const Index column = blockIdx.x % column_blocks * kElementThreads + threadIdx.x;
   if (column >= problem.units) return;
   const Index chunk = blockIdx.x / column_blocks;
-  // The first segment that ends behind it.
-  int low = 0, high = problem.segment_count - 1;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (problem.segments[middle].end > chunk) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  const BiasSegment<S> from = problem.segments[low];
-  const Index first = (chunk - (low == 0 ? 0 : problem.segments[low - 1].end)) * kRowChunk;
+  const int at =
+      first_behind(chunk, problem.segment_count, [&](int i) { return problem.segments[i].end; });
+  const BiasSegment<S> from = problem.segments[at];
+  const Index first = (chunk - (at == 0 ? 0 : problem.segments[at - 1].end)) * kRowChunk;
   const Index end = from.rows < first + kRowChunk ? from.rows : first + kRowChunk;
   Accumulator<S> sum = 0;
   for (Index row = first; row < end; ++row) sum += widen(from.dz[row * problem.units + column]);

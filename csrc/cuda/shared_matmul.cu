@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <string>
 #include <type_traits>
-#include <unordered_map>
 #include <vector>
 
+#include "core/bias_users.h"
 #include "cuda/elementwise.h"
 #include "cuda/explain.h"
 #include "cuda/hopper.h"
@@ -178,30 +178,17 @@ const char* sum_columns(const Context& context, Index units,
                         const std::vector<BackwardSegment<S>>& segments,
                         const std::vector<const S*>& dz) {
   if (units == 0) return nullptr;
-  std::vector<S*> gradients;
-  std::unordered_map<S*, std::size_t> place;
-  std::vector<std::vector<std::size_t>> users;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    S* const gradient = segments[i].dbias;
-    if (gradient == nullptr) continue;
-    const auto [at, is_new] = place.emplace(gradient, gradients.size());
-    if (is_new) {
-      gradients.push_back(gradient);
-      users.emplace_back();
-    }
-    users[at->second].push_back(i);
-  }
-  if (gradients.empty()) return nullptr;
   std::vector<BiasSegment<S>> stacked;
   std::vector<BiasSum<S>> sums;
   Index chunks = 0;
-  for (std::size_t at = 0; at < gradients.size(); ++at) {
-    for (const std::size_t i : users[at]) {
+  for (const BiasUsers<S>& users : bias_users(segments)) {
+    for (const std::size_t i : users.segments) {
       chunks += ceil_div(segments[i].rows, kRowChunk);
       stacked.push_back({chunks, segments[i].rows, dz[i]});
     }
-    sums.push_back({static_cast<Index>(stacked.size()), gradients[at]});
+    sums.push_back({static_cast<Index>(stacked.size()), users.sum});
   }
+  if (sums.empty()) return nullptr;
   BiasProblem<S> problem;
   problem.segment_count = static_cast<int>(stacked.size());
   problem.count = static_cast<int>(sums.size());

@@ -33,6 +33,21 @@ struct PairSegment {
 // device; more are written to device memory before it.
 constexpr int kFew = 64;
 
+// The first of `count` entries that ends behind `at`; end_of(i) is where i ends.
+template <class EndOf>
+__device__ int first_behind(Index at, int count, const EndOf& end_of) {
+  int low = 0, high = count - 1;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (end_of(middle) > at) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
 template <class Entry>
 struct Table {
   int count = 0;
@@ -45,16 +60,7 @@ struct Table {
 
   // The first entry that ends behind `at`.
   __device__ int find(Index at) const {
-    int low = 0, high = count - 1;
-    while (low < high) {
-      const int middle = (low + high) / 2;
-      if (end(middle) > at) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return low;
+    return first_behind(at, count, [this](int i) { return end(i); });
   }
 };
 
