@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from oracle import Oracle
-from test_gradients import PLAIN, ZERO, agree, check, flat, problem, same_bits, small, tensors
+from test_gradient_bits import same_bits
+from test_gradients import PLAIN, ZERO, agree, check, flat, problem, small, tensors
 
 import shared_dense as sd
 from shared_dense import loader
