@@ -8,11 +8,12 @@ numbers, and the programs are short. In a narrower type roundings are of the ord
 compared, so an experiment says how much of each other they make (as Monte Carlo arithmetic does):
 the float64 program is run again, twice, with the roundings of the narrower type drawn at random
 where that type would round: in every sum of products, in every activation and in every gradient
-that a product hands back, use by use (`Rounded`). The largest difference that this makes in a
-result, times `MARGIN`, is allowed, and the rounding of what happens between the products:
-`BETWEEN` units of the largest number of that result and 2 of the largest number of all. Sources
-are multiples of a quarter, which every type holds exactly, and activations with a kink get sums
-that are exact, so that nothing jumps.
+that a product hands back, use by use (`Rounded`), and in every tanh, of which gelu_tanh and its
+derivatives subtract 1. The largest difference that this makes in a result, times `MARGIN`, is
+allowed, and the rounding of what happens between the products: `BETWEEN` units of the largest
+number of that result and 2 of the largest number of all. Sources are multiples of a quarter, which
+every type holds exactly, and activations with a kink get sums that are exact, so that nothing
+jumps.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 import shared_dense as sd
-from fuzz.prelude import PLAIN, each, in_context, plain, run, sum_of_products, truth
+from fuzz.prelude import PLAIN, each, gelu_tanh, in_context, plain, run, sum_of_products, truth
 
 MARGIN, BETWEEN = 12, 12
 OWN = 2  # errors of plain TensorFlow in the same type and mode: as much may be ours
@@ -52,6 +53,21 @@ class Rounded:
         held = tf.cast(tf.cast(value, self.dtype), y.dtype)
         return y + tf.where(held == value, tf.zeros_like(y), error)
 
+    def tanh(self, z):
+        """y with an error; its derivatives, made of 1 - y^2, have errors of that size, too."""
+
+        @tf.custom_gradient
+        def rounded(z):
+            y = tf.tanh(z) * (1 + self.some(z.shape))
+            return y, lambda dy: dy * (1 - self.tanh(z) ** 2)
+
+        return rounded(z)
+
+    def activation(self, name):
+        """A function of the pre-activation."""
+        own = {"tanh": self.tanh, "gelu_tanh": lambda z: gelu_tanh(z, self.tanh)}
+        return name if callable(name) else own.get(name, PLAIN[name])
+
     def __call__(
         self, inputs, kernel, bias=None, activation=None, transpose_kernel=False, trains_kernel=True
     ):
@@ -66,7 +82,7 @@ class Rounded:
             size = sum_of_products(tf.abs(x), tf.abs(w), transpose_kernel)
             if b is not None:
                 z, size = z + self.returned(tf.convert_to_tensor(b)), size + tf.abs(b)
-            y = (a if callable(a) else PLAIN[a])(self.returned(self.stored(z, size)))
+            y = self.activation(a)(self.returned(self.stored(z, size)))
             outputs.append(self.returned(self.stored(y, tf.abs(y))))
         return outputs
 

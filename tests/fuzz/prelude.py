@@ -17,8 +17,8 @@ import tensorflow as tf
 ZERO = tf.UnconnectedGradients.ZERO
 
 
-def gelu_tanh(z):
-    return 0.5 * z * (1 + tf.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
+def gelu_tanh(z, tanh=tf.tanh):
+    return 0.5 * z * (1 + tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z * z * z)))
 
 
 # Constants in the type of z: those of tf.nn's gelu and leaky_relu pass through float32.
