@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from shared_dense import symbolic
+
 
 def dense_call(
     xs: Sequence[Any],
@@ -129,6 +131,29 @@ class FusedLayer:
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
         return super().__call__(inputs, **kwargs)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs of the call whose outputs `output` has, in their structure.
+
+        Raises:
+            AttributeError: the layer was called on no symbolic inputs.
+        """
+        call = symbolic.largest_call(self)
+        return super().input if call is None else call[0]
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs, in the structure of their inputs.
+
+        After several calls those of the call that has most of them, the first of these: Keras
+        takes an output of a layer to stand for all its calls.
+
+        Raises:
+            AttributeError: the layer was called on no symbolic inputs.
+        """
+        call = symbolic.largest_call(self)
+        return super().output if call is None else call[1]
 
     def _assert_input_compatibility(self, inputs: Any) -> None:
         """Nothing: Keras would hold `input_spec`, which is of one input, against a structure.
