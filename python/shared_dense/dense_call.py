@@ -116,6 +116,14 @@ def leave_to_keras(reason: str) -> None:
         paths.took_keras(reason)
 
 
+def add_reason(reason: str) -> None:
+    """Remembers for status() what else a layer did in its latest call."""
+    if keras.backend.backend() == "tensorflow":
+        from shared_dense import paths
+
+        paths.add_reason(reason)
+
+
 class FusedLayer:
     """Mixed into the layers: one argument of any structure, computed by the op where it is."""
 

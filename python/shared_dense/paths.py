@@ -137,6 +137,13 @@ def took_keras(reason: str) -> None:
     _last = Path("keras", reason)
 
 
+def add_reason(reason: str) -> None:
+    """Adds to what status() says of the latest call: work that came with it."""
+    global _last
+    if _last is not None:
+        _last = _last._replace(reason=f"{_last.reason}; {reason}")
+
+
 def last() -> Path | None:
     """The path of the latest call, or None before the first."""
     return _last

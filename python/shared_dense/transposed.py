@@ -1,4 +1,4 @@
-"""TransposedDense: another Dense layer's kernel, transposed."""
+"""TransposedDense: another layer's kernel, transposed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from shared_dense.branches import KERNEL, nearest
-from shared_dense.dense_call import FusedLayer, dense_call
+from shared_dense import tied_kernel
+from shared_dense.branches import nearest
+from shared_dense.dense_call import FusedLayer, add_reason, dense_call
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
@@ -26,11 +27,18 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         decoder = TransposedDense(tied_to=encoder)
         restored = decoder(encoder(images))
 
-    Takes one tensor or any structure of tensors, as SharedDense does, in one fused call that reads
-    the kernel as it is stored.
+    Tied to an Embedding, it projects back to the vocabulary, and the table trains on both uses:
 
-    Input shape: `[..., units]` each, rank >= 2, `units` being the other layer's.
-    Output shape: `[..., in_features]` each.
+        tokens = keras.layers.Embedding(10_000, 64)
+        logits = TransposedDense(tied_to=tokens)(transformer(tokens(ids)))
+
+    Takes one tensor or any structure of tensors, as SharedDense does, in one fused call that reads
+    the kernel as it is stored. Where the other layer is quantized, every call makes floats of its
+    kernel first.
+
+    Input shape: `[..., units]` each, rank >= 2, `units` being the other layer's (an Embedding's
+    `output_dim`).
+    Output shape: `[..., in_features]` each (an Embedding's `input_dim`).
 
     `tied_to` is a sublayer: its weights and its losses are among this layer's. A model that has
     both layers counts them once; outside a model a call of this layer, as of any layer with
@@ -43,8 +51,8 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
     is a model of its own, the copy has a kernel of its own, and a warning says so.
 
     Args:
-        tied_to: the layer whose kernel it is: a SharedDense or a keras.layers.Dense, not quantized,
-            built before this layer is.
+        tied_to: the layer whose kernel it is: a SharedDense, a keras.layers.Dense or a
+            keras.layers.Embedding; a Dense is built before this layer is.
         activation: as for Dense.
         use_bias: as for Dense.
         bias_initializer: as for Dense.
@@ -54,15 +62,15 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         **kwargs: the arguments of every Keras layer, `activity_regularizer` among them.
 
     Raises:
-        TypeError: `tied_to` is no Dense layer.
+        TypeError: `tied_to` is no Dense and no Embedding layer.
         ValueError: `kernel` names none of its kernels, or there are several and it names none;
-            from `build` or a call, `tied_to` is not built, or is quantized, or the inputs are not
-            as wide as its units.
+            from `build` or a call, `tied_to` is not built, or the inputs are not as wide as its
+            units.
     """
 
     def __init__(
         self,
-        tied_to: keras.layers.Dense,
+        tied_to: keras.layers.Dense | keras.layers.Embedding,
         activation: Any = None,
         use_bias: bool = True,
         bias_initializer: Any = "zeros",
@@ -72,10 +80,11 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not isinstance(tied_to, keras.layers.Dense):
+        if not isinstance(tied_to, (keras.layers.Dense, keras.layers.Embedding)):
             raise TypeError(
-                f"{self._title()}: tied_to={tied_to!r}; wanted a SharedDense or a "
-                "keras.layers.Dense, whose kernel this layer is to use."
+                f"{self._title()}: tied_to={tied_to!r}; wanted a SharedDense, a keras.layers.Dense "
+                "or a keras.layers.Embedding, whose kernel this layer is to use. (For a weight of "
+                "any other layer: shared_dense.shared_matmul(..., transpose_kernel=True).)"
             )
         self._tie_to(tied_to)
         self.kernel_name = kernel
@@ -90,13 +99,13 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         # Whether tied_to was made from this layer's config, and belongs to nothing else.
         self._is_a_copy = False
 
-    def _tie_to(self, layer: keras.layers.Dense) -> None:
+    def _tie_to(self, layer: keras.layers.Layer) -> None:
         self.tied_to = layer
         if not isinstance(layer.get_config, _ConfigOfTied):
             layer.get_config = _ConfigOfTied(layer)
 
     def _check_kernel_name(self) -> None:
-        names = getattr(self.tied_to, "kernel_names", (KERNEL,))
+        names = tied_kernel.names(self.tied_to)
         if self.kernel_name is None and len(names) > 1:
             raise ValueError(
                 f"{self._title()}: {self.tied_to.name!r} has the kernels {names}; say which one "
@@ -123,32 +132,33 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
             if layer is not self.tied_to:
                 layer.trainable = self._trainable
 
-    def _kernel(self) -> Any:
-        """The kernel of `tied_to`, `[in_features, units]`, which must be built and of floats."""
+    def _must_be_built(self) -> None:
         tied_to, name = self.tied_to, self.kernel_name
-        if not tied_to.built or (name is not None and name not in tied_to.kernels):
+        if isinstance(tied_to, keras.layers.Embedding) and not tied_to.built:
+            tied_to.build()  # which needs no input
+        if not tied_kernel.is_built(tied_to, name):
             which = "no kernel yet" if name is None else f"no kernel {name!r} yet"
             raise ValueError(
                 f"{self._title()}: {tied_to.name!r}, which it is tied to, has {which}; call or "
                 "build that layer first."
             )
-        if tied_to.quantization_mode:
-            raise ValueError(
-                f"{self._title()}: {tied_to.name!r}, which it is tied to, is quantized "
-                f"({tied_to.quantization_mode}); a transposed layer needs a kernel of floats."
-            )
-        return tied_to.kernel if name is None else tied_to.kernels[name]
+
+    def _out_features(self) -> int:
+        self._must_be_built()
+        return tied_kernel.in_features(self.tied_to, self.kernel_name)
 
     def build(self, input_shape: Any) -> None:
         """Makes the bias; `input_shape` is one shape or a structure of shapes."""
         # () is a scalar, or a part of the structure that is empty: call, which follows, can tell.
         shapes = [s for s in _shapes(input_shape, is_shape) if s.sizes not in ((), [])]
         self._check(shapes)
-        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: self._kernel().shape[1]})
+        width = tied_kernel.width(self.tied_to)
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
+        out_features = self._out_features()
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
-                shape=(self._kernel().shape[0],),
+                shape=(out_features,),
                 initializer=self.bias_initializer,
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
@@ -160,20 +170,23 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         if self._is_a_copy:
             self._warn_of_copy()
         self._check(s._replace(sizes=known_shape(s.sizes)) for s in _shapes(inputs, is_tensor))
+        self._must_be_built()
         xs = keras.tree.flatten(inputs)
         outputs = dense_call(
             xs,
-            self._kernel(),
+            tied_kernel.kernel(self.tied_to, self.kernel_name, self.compute_dtype),
             [self.bias] * len(xs),
             [self.activation] * len(xs),
             transpose_kernel=True,
         )
+        if self.tied_to.quantization_mode:
+            add_reason(f"the kernel, quantized ({self.tied_to.quantization_mode}), made floats")
         return keras.tree.pack_sequence_as(inputs, outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape or structure of shapes of the outputs."""
         self._check(_shapes(input_shape, is_shape))
-        width = self._kernel().shape[0]
+        width = self._out_features()
         return keras.tree.map_shape_structure(lambda shape: (*shape[:-1], width), input_shape)
 
     def compute_output_spec(self, inputs: Any) -> Any:
@@ -226,7 +239,9 @@ class TransposedDense(FusedLayer, keras.layers.Layer):
         )
 
     def _check(self, shapes: Iterable[Shape]) -> None:
-        units = Width(self.tied_to.units, f"the transposed kernel of {self.tied_to.name!r}")
+        units = Width(
+            tied_kernel.width(self.tied_to), f"the transposed kernel of {self.tied_to.name!r}"
+        )
         check(self._title(), shapes, {_KERNEL: units}, self._rule)
 
     def _rule(self, kernel: str, width: int) -> str:
