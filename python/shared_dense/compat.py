@@ -29,6 +29,18 @@ try:
 except ImportError:
     _op_def = None
 
+try:
+    from tensorflow.python.framework import ops as _ops
+    from tensorflow.python.profiler.internal import flops_registry as _of_other_ops  # noqa: F401
+
+    _stats_of, _OpStats, _Register = (
+        _ops.get_stats_for_node_def,
+        _ops.OpStats,
+        _ops.RegisterStatistics,
+    )
+except (ImportError, AttributeError):
+    _Register = None
+
 
 class Stacked(NamedTuple):
     """A tensor inside `tf.vectorized_map`: with an axis of iterations in front, or the same in all.
@@ -86,3 +98,27 @@ def is_registered(op: str) -> bool:
     the kernels twice, so that TensorFlow refuses the calls of both.
     """
     return _op_def is not None and _op_def(op) is not None
+
+
+def register_flops(op_type: str, count: Callable[[Any], int]) -> None:
+    """Tells TensorFlow's profiler how many FLOPs an operation of this type takes.
+
+    Where TensorFlow has no such registry, its profiler goes on counting 0.
+    """
+    if _Register is None:
+        return
+
+    def statistics(graph, node):
+        return _OpStats("flops", count(graph.get_operation_by_name(node.name)))
+
+    with contextlib.suppress(KeyError):  # of a module imported again, the first's stays
+        _Register(op_type, "flops")(statistics)
+
+
+def flops_of(graph: Any) -> int:
+    """FLOPs of a graph's operations, but for those of unknown kind or size."""
+    found = 0
+    for op in graph.get_operations():
+        with contextlib.suppress(ValueError):  # a size is unknown
+            found += _stats_of(graph, op.node_def, "flops").value or 0
+    return found

@@ -292,5 +292,6 @@ def load() -> Library:
         return _no(f"the op library {path.name} did not load ({error}); {_REBUILD}")
     # They register what TensorFlow needs to differentiate and to vectorize the ops.
     importlib.import_module("shared_dense.gradients")
+    importlib.import_module("shared_dense.flops")
     importlib.import_module("shared_dense.vectorized")
     return Library(ops, "")
