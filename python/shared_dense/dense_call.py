@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from shared_dense import symbolic
+from shared_dense.structures import is_tensor, leaves
 
 
 def dense_call(
@@ -131,13 +132,24 @@ class FusedLayer:
         """Calls the layer, as Keras does.
 
         Raises:
-            TypeError: there are several inputs that are no structure.
+            TypeError: there are several inputs that are no structure, or an input is a symbolic
+                tensor of another Keras (`tf_keras`).
         """
         if others:  # Keras would take the second for `training`
             raise TypeError(
                 f"{self._title()} takes its inputs as one argument: a list, a tuple or a dict, as "
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
+        for name, x in leaves(inputs, is_tensor):
+            # That Keras takes the layer for an operation of TensorFlow, without weights to train.
+            if type(x).__name__ == "KerasTensor" and not isinstance(x, keras.KerasTensor):
+                package = type(x).__module__.partition(".")[0]
+                raise TypeError(
+                    f"{self._title()}: {name} is a symbolic tensor of {package}, but this is a "
+                    f"layer of Keras 3, whose weights a model of {package} would not train. In "
+                    "such a model call shared_dense.shared_matmul in a layer of your own, with its "
+                    "weights; or build the model with keras."
+                )
         return super().__call__(inputs, **kwargs)
 
     @property
