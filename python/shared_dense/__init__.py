@@ -1,10 +1,10 @@
 """One shared weight matrix, several inputs, one fused kernel.
 
-`SharedDense` is the Keras layer, `TransposedDense` applies its kernel transposed, `shared_matmul`
-is the function below them, `status()` says which path runs and why, `fallback()` runs plain
-TensorFlow ops. Importing this package compiles and loads nothing and never fails; TensorFlow is
-imported and the op library loaded on first use. `import shared_dense.load_op` loads it at once, for
-SavedModels that hold the op.
+`SharedDense` is the Keras layer, `TransposedDense` applies its kernel transposed, `Shared` maps any
+other layer over several inputs, `shared_matmul` is the function below them, `status()` says which
+path runs and why, `fallback()` runs plain TensorFlow ops. Importing this package compiles and loads
+nothing and never fails; TensorFlow is imported and the op library loaded on first use. `import
+shared_dense.load_op` loads it at once, for SavedModels that hold the op.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from shared_dense.layers import SharedDense
     from shared_dense.ops import shared_matmul
     from shared_dense.paths import fallback
+    from shared_dense.shared import Shared
     from shared_dense.state import status
     from shared_dense.transposed import TransposedDense
 
 __all__ = [
+    "Shared",
     "SharedDense",
     "TransposedDense",
     "__version__",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Shared": "shared",
     "SharedDense": "layers",
     "TransposedDense": "transposed",
     "fallback": "paths",
@@ -63,7 +66,8 @@ with contextlib.suppress(ImportError):
 
     wrapt.register_post_import_hook(
         lambda keras: [
-            importlib.import_module(f"shared_dense.{name}") for name in ("layers", "transposed")
+            importlib.import_module(f"shared_dense.{name}")
+            for name in ("layers", "shared", "transposed")
         ],
         "keras",
     )

@@ -7,9 +7,6 @@ from typing import Any
 
 import keras
 
-from shared_dense import symbolic
-from shared_dense.structures import is_tensor, leaves
-
 
 def dense_call(
     xs: Sequence[Any],
@@ -123,63 +120,3 @@ def add_reason(reason: str) -> None:
         from shared_dense import paths
 
         paths.add_reason(reason)
-
-
-class FusedLayer:
-    """Mixed into the layers: one argument of any structure, computed by the op where it is."""
-
-    def __call__(self, inputs: Any, *others: Any, **kwargs: Any) -> Any:
-        """Calls the layer, as Keras does.
-
-        Raises:
-            TypeError: there are several inputs that are no structure, or an input is a symbolic
-                tensor of another Keras (`tf_keras`).
-        """
-        if others:  # Keras would take the second for `training`
-            raise TypeError(
-                f"{self._title()} takes its inputs as one argument: a list, a tuple or a dict, as "
-                f"in layer([a, b]). It was given {1 + len(others)} arguments."
-            )
-        for name, x in leaves(inputs, is_tensor):
-            # That Keras takes the layer for an operation of TensorFlow, without weights to train.
-            if type(x).__name__ == "KerasTensor" and not isinstance(x, keras.KerasTensor):
-                package = type(x).__module__.partition(".")[0]
-                raise TypeError(
-                    f"{self._title()}: {name} is a symbolic tensor of {package}, but this is a "
-                    f"layer of Keras 3, whose weights a model of {package} would not train. In "
-                    "such a model call shared_dense.shared_matmul in a layer of your own, with its "
-                    "weights; or build the model with keras."
-                )
-        return super().__call__(inputs, **kwargs)
-
-    @property
-    def input(self) -> Any:
-        """The symbolic inputs of the call whose outputs `output` has, in their structure.
-
-        Raises:
-            AttributeError: the layer was called on no symbolic inputs.
-        """
-        call = symbolic.largest_call(self)
-        return super().input if call is None else call[0]
-
-    @property
-    def output(self) -> Any:
-        """The symbolic outputs, in the structure of their inputs.
-
-        After several calls those of the call that has most of them, the first of these: Keras
-        takes an output of a layer to stand for all its calls.
-
-        Raises:
-            AttributeError: the layer was called on no symbolic inputs.
-        """
-        call = symbolic.largest_call(self)
-        return super().output if call is None else call[1]
-
-    def _assert_input_compatibility(self, inputs: Any) -> None:
-        """Nothing: Keras would hold `input_spec`, which is of one input, against a structure.
-
-        The layers check the inputs when called.
-        """
-
-    def _title(self) -> str:
-        return f'{type(self).__name__} layer "{self.name}"'

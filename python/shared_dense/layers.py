@@ -9,13 +9,14 @@ import keras
 
 from shared_dense import branches as table
 from shared_dense.branches import BIAS, KERNEL, Branch
-from shared_dense.dense_call import FusedLayer, dense_call, leave_to_keras
+from shared_dense.dense_call import dense_call, leave_to_keras
 from shared_dense.dense_weights import copy_dense_weights
+from shared_dense.structured_layer import StructuredLayer
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class SharedDense(FusedLayer, keras.layers.Dense):
+class SharedDense(StructuredLayer, keras.layers.Dense):
     """A Dense layer whose kernel, bias and activation are applied to several inputs in one call.
 
     Takes what `keras.layers.Dense` takes. Called on one tensor it is a Dense layer; called on a

@@ -10,14 +10,15 @@ import keras
 
 from shared_dense import tied_kernel
 from shared_dense.branches import nearest
-from shared_dense.dense_call import FusedLayer, add_reason, dense_call
+from shared_dense.dense_call import add_reason, dense_call
+from shared_dense.structured_layer import StructuredLayer
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
-class TransposedDense(FusedLayer, keras.layers.Layer):
+class TransposedDense(StructuredLayer, keras.layers.Layer):
     """`activation(x @ transpose(kernel) + bias)`, the kernel being another layer's.
 
     The other half of a tied autoencoder: the kernel is one weight, which both layers train; the
