@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test fuzz sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
+.PHONY: help setup build demo test fuzz exports sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
 
 help: ## Shows the targets.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -30,6 +30,9 @@ test: build ## Runs all tests.
 fuzz: build ## Runs random programs against plain TensorFlow (CASES=200000, SEED=0, SECONDS=...; JOBS=2).
 	@cd tests && $(abspath $(PYTHON)) -m fuzz --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES)$(if $(SECONDS),,1),--cases $(or $(CASES),200000))
+
+exports: build ## Runs exported models in ONNX Runtime, LiteRT and OpenVINO, in an environment of their own.
+	@bash tools/exports.sh $(VENV)
 
 sanitize: setup ## Runs the core's tests under address, undefined and thread sanitizers (7 minutes).
 	@bash tools/sanitize.sh $(PYTHON)
@@ -67,5 +70,5 @@ bench-cuda: ## Checks and times the GPU kernels beside cuBLASLt; needs a GPU and
 	@$(or $(wildcard $(PYTHON)),python3) -m bench.cuda
 
 clean: ## Removes everything that was built.
-	rm -rf $(VENV) build dist out python/*.egg-info python/shared_dense/_build_info.json
+	rm -rf $(VENV) $(VENV)-exports build dist out python/*.egg-info python/shared_dense/_build_info.json
 	rm -f python/shared_dense/*.so

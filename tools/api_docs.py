@@ -119,6 +119,8 @@ def page() -> str:
         *members(sd.SharedDense, "layer"),
         called("TransposedDense", sd.TransposedDense),
         *members(sd.TransposedDense, "decoder"),
+        called("Shared", sd.Shared),
+        called("export", sd.export),
         called("status", sd.status),
         f"## Status\n{text(state.Status)}",
         *members(state.Status, "status"),

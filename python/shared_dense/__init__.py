@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shared_dense._version import __version__
 
 if TYPE_CHECKING:
+    from shared_dense.export import export
     from shared_dense.layers import SharedDense
     from shared_dense.ops import shared_matmul
     from shared_dense.paths import fallback
@@ -28,6 +29,7 @@ __all__ = [
     "SharedDense",
     "TransposedDense",
     "__version__",
+    "export",
     "fallback",
     "shared_matmul",
     "status",
@@ -37,6 +39,7 @@ _HOME = {
     "Shared": "shared",
     "SharedDense": "layers",
     "TransposedDense": "transposed",
+    "export": "export",
     "fallback": "paths",
     "shared_matmul": "ops",
     "status": "state",

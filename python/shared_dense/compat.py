@@ -1,4 +1,4 @@
-"""The one file that touches private TensorFlow modules, each behind a guard."""
+"""The one file that touches private modules of TensorFlow and Keras, each behind a guard."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ try:
     )
 except (ImportError, AttributeError):
     _Register = None
+
+# Modules that trace a model to write it for a runtime that knows no op of ours.
+EXPORTERS = {
+    "ai_edge_litert": "LiteRT",
+    "keras.src.export.litert": "LiteRT",
+    "keras.src.export.onnx": "ONNX",
+    "keras.src.export.openvino": "OpenVINO",
+    "openvino": "OpenVINO",
+    "tensorflow.lite": "LiteRT",
+    "tensorflowjs": "TensorFlow.js",
+    "tf2onnx": "ONNX",
+}
 
 
 class Stacked(NamedTuple):

@@ -1,4 +1,4 @@
-"""The same product in plain TensorFlow ops: the fallback, and what second order is made of."""
+"""The same product in plain TensorFlow ops: fallback, exported form, and what second order uses."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ ACTIVATIONS: dict[str, Callable] = {
     "silu": tf.nn.silu,
     "gelu": _gelu,
     "gelu_tanh": lambda z: _gelu(z, approximate=True),
+}
+
+
+# Of ops that other runtimes have: ONNX has no Erfc, which tf.nn.gelu is made of, and the IdentityN
+# of tf.nn.silu's own gradient becomes an output of its own in OpenVINO.
+EXPORTED = ACTIVATIONS | {
+    "silu": lambda z: z * tf.math.sigmoid(z),
+    "gelu": lambda z: 0.5 * z * (1 + tf.math.erf(math.sqrt(0.5) * z)),
 }
 
 
@@ -75,6 +83,7 @@ def shared_matmul(
     transpose_kernel: bool,
     bias_of: Sequence[int],
     trains_kernel: Sequence[bool],
+    functions: dict[str, Callable] = ACTIVATIONS,
 ) -> list[tf.Tensor]:
     """Plain reuse: a matmul, a bias and an activation per input. Arguments as the op's."""
     biases = [_vector(b, kernel, transpose_kernel) for b in biases]
@@ -89,5 +98,64 @@ def shared_matmul(
             # kernel of unknown size may be empty.
             fuses = kernel.shape.is_fully_defined() and (z.shape.rank or 0) >= 2
             z = tf.nn.bias_add(z, bias) if fuses else z + bias
-        outputs.append(ACTIVATIONS[activations[0 if len(activations) == 1 else i]](z))
+        outputs.append(functions[activations[0 if len(activations) == 1 else i]](z))
     return outputs
+
+
+def concatenated(
+    inputs: Sequence[tf.Tensor],
+    kernel: tf.Tensor,
+    biases: Sequence[tf.Tensor],
+    activations: Sequence[str],
+    transpose_kernel: bool,
+    bias_of: Sequence[int],
+    trains_kernel: Sequence[bool],
+) -> list[tf.Tensor]:
+    """One product over the rows of all inputs, and slices of it: the form for other runtimes.
+
+    They lay a kernel out anew for each product that reads it. What does not train the kernel has a
+    product of its own, of a constant. Arguments as the op's.
+    """
+    n = len(inputs)
+    bias_of = bias_of_each(bias_of, len(biases), n)
+    names = activations * n if len(activations) == 1 else activations
+    trains = trains_kernel or [True] * n
+    outputs = [None] * n
+    for flag in dict.fromkeys(trains):
+        places = [i for i in range(n) if trains[i] == flag]
+        xs = [inputs[i] for i in places]
+        uses = {(bias_of[i], names[i]) for i in places}
+        bias, name = uses.pop() if len(uses) == 1 else (-1, "linear")
+        rows = xs[0] if len(xs) == 1 else tf.concat([_rows(x) for x in xs], 0)
+        own = [biases[bias]] if bias >= 0 else []
+        (found,) = shared_matmul(
+            [rows], kernel, own, [name], transpose_kernel, (), [flag], EXPORTED
+        )
+        for i, y in zip(places, _parts(found, xs), strict=True):
+            if uses:
+                y = y + biases[bias_of[i]] if bias_of[i] >= 0 else y
+                y = EXPORTED[names[i]](y)
+            outputs[i] = y
+    return outputs
+
+
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    return x if x.shape.rank == 2 else tf.reshape(x, [-1, tf.shape(x)[-1]])
+
+
+def _parts(stacked: tf.Tensor, xs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The results of the inputs, in their shapes, of one of their stacked rows."""
+    if len(xs) == 1:
+        return [stacked]
+    parts, start = [], 0
+    for x in xs:
+        leading = x.shape[:-1]
+        known = leading.num_elements() if leading.rank is not None else None
+        stop = start + (tf.reduce_prod(tf.shape(x)[:-1]) if known is None else known)
+        y = stacked[start:stop]
+        if leading.rank != 1:
+            y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], tf.shape(stacked)[1:]], 0))
+        y.set_shape(leading.concatenate(stacked.shape[1:]))
+        parts.append(y)
+        start = stop
+    return parts

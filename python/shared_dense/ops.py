@@ -83,7 +83,8 @@ def shared_matmul(
             ).outputs
             ys = outputs.hand_out(found)
     else:
-        ys = composition.shared_matmul(xs, kernel, biases, **attributes)
+        plain = composition.concatenated if path.for_export else composition.shared_matmul
+        ys = plain(xs, kernel, biases, **attributes)
     return [y if function is None else function(y) for y, function in zip(ys, after, strict=True)]
 
 

@@ -20,13 +20,18 @@ OP_DTYPES = {"CPU": _DTYPES, "GPU": _DTYPES}
 
 
 class Path(NamedTuple):
-    """A path taken: 'op', 'fallback', or 'keras' (Keras's own code), and the reason for it."""
+    """A path taken: 'op', 'fallback', or 'keras' (Keras's own code), and the reason for it.
+
+    for_export: of a fallback, whether it is to be the form for other runtimes.
+    """
 
     name: str
     reason: str
+    for_export: bool = False
 
 
 _forced = 0  # how many fallback() blocks are open
+_exports = 0  # how many exporting() blocks
 _lock = threading.Lock()
 _last: Path | None = None
 _warned: set[str] = set()
@@ -50,6 +55,32 @@ def fallback() -> Iterator[None]:
             _forced -= 1
 
 
+@contextlib.contextmanager
+def exporting() -> Iterator[None]:
+    """Traces what is called inside for other runtimes, in every thread."""
+    global _exports
+    with _lock:
+        _exports += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _exports -= 1
+
+
+def _exporter() -> str:
+    """What the function traced here is exported to, if a converter traces it; else ""."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        while name:
+            if name in compat.EXPORTERS:
+                return compat.EXPORTERS[name]
+            name = name.rpartition(".")[0]
+        frame = frame.f_back
+    return ""
+
+
 @functools.cache
 def _gpu_visible() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
@@ -67,6 +98,12 @@ def _device(tensors: Sequence[tf.Tensor]) -> str:
 
 def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     """The path, and whether a fallback is news that the user should be warned of."""
+    if _exports:
+        return Path("fallback", "inside shared_dense.export()", for_export=True), False
+    runtime = "" if tf.executing_eagerly() else _exporter()
+    if runtime:
+        reason = f"exported to {runtime}, which knows no op of ours"
+        return Path("fallback", reason, for_export=True), False
     if _forced:
         return Path("fallback", "inside shared_dense.fallback()"), False
     if loader.disabled():
