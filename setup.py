@@ -4,32 +4,25 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tools"))
+import tensorflow_package  # noqa: E402
+
 NO_EXTENSION = os.environ.get("SHARED_DENSE_NO_EXTENSION", "0") not in ("", "0")
-# One of these provides `import tensorflow`; the wheel requires the one it was built with.
-TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly")
 
 
 def tensorflow_requirement():
     """The TensorFlow the wheel runs on: any when Python-only, else the minor it is built with."""
     if NO_EXTENSION:
         return "tensorflow>=2.18"
-    for name in TENSORFLOWS:
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        if name == "tf-nightly":
-            return f"{name}=={version}"
-        major, minor = version.split(".")[:2]
-        return f"{name}>={major}.{minor},<{major}.{int(minor) + 1}"
-    return "tensorflow>=2.21,<2.22"  # an sdist is made without one; a build stops in CMake
+    found = tensorflow_package.installed()
+    # An sdist is made without one; a build stops in CMake.
+    return tensorflow_package.requirement(*found) if found else tensorflow_package.SHIPPED_FOR
 
 
 class CMakeBuild(build_ext):

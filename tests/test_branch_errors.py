@@ -17,7 +17,7 @@ CALLS = {
     "misspelt": (lambda t: {"qeury": t(None, 4)}, ["'qeury'", "did you mean 'query'", NAMES]),
     "unlike": (lambda t: {"xyz": t(None, 4)}, ["'xyz'", "none of the branches. ", NAMES]),
     "None in it": (lambda t: {"query": t(None, 4), "title": None}, ["inputs['title'] is None"]),
-    "empty part": (lambda t: {"query": []}, ["empty"]),
+    "empty part": (lambda t: {"query": []}, ["holds no tensor"]),
     "rank": (lambda t: {"query": t(4)}, ["inputs['query'] has shape (4,)", "x[None]"]),
     "width": (
         lambda t: {"query": t(None, 4), "document": t(None, 7)},

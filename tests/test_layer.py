@@ -297,9 +297,11 @@ ERRORS = {
     "None": (lambda t: [t(None, 3), None], ["inputs[1] is None", "leave out"]),
     "rank 1": (lambda t: [t(None, 3), t(3)], ["inputs[1] has shape (3,)", "rank >= 2", "x[None]"]),
     "scalar": (lambda t: [t(None, 3), t()], ["inputs[1] has shape ()", "rank >= 2"]),
-    "nothing": (lambda t: [], ["inputs is None, empty or a scalar"]),
-    "no dict entry": (lambda t: {}, ["inputs is None, empty or a scalar"]),
-    "all None": (lambda t: None, ["inputs is None, empty or a scalar"]),
+    "nothing": (lambda t: [], ["inputs is [], which holds no tensor"]),
+    "no dict entry": (lambda t: {}, ["inputs is {}, which holds no tensor"]),
+    "empty parts": (lambda t: {"a": [], "b": ()}, ["which holds no tensor"]),
+    "all None": (lambda t: None, ["inputs is None; pass a tensor."]),
+    "a list of None": (lambda t: [None], ["inputs[0] is None", "leave out"]),
 }
 
 

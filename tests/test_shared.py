@@ -162,7 +162,10 @@ def test_calls_of_any_size_in_a_functional_model(path, rng):
 
 def test_one_tensor_and_errors(path):
     layer = sd.Shared(keras.layers.LayerNormalization(), name="norm")
-    for inputs, words in (([], "None or empty"), ([np.ones((2, K)), None], r"inputs\[1\] is None")):
+    for inputs, words in (
+        ([], "holds no tensor"),
+        ([np.ones((2, K)), None], r"inputs\[1\] is None"),
+    ):
         with pytest.raises(ValueError, match=rf'Shared layer "norm": .*{words}'):
             layer(inputs)
     with pytest.raises(TypeError, match=r"layer\(\[a, b\]\)"):

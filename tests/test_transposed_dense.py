@@ -243,7 +243,7 @@ def test_errors_of_calls(path, rng):
     for inputs, pieces in (
         ([np.ones((2, U)), np.ones((2, K))], ["inputs[1]", "width 6", "'encoder' has width 4"]),
         ([np.ones((2, U)), None], ["inputs[1] is None"]),
-        ({}, ["empty"]),
+        ({}, ["holds no tensor"]),
         (np.ones(U), ["rank >= 2"]),
     ):
         with pytest.raises(ValueError) as error:

@@ -201,6 +201,7 @@ def test_the_sdist_holds_what_a_build_needs_and_nothing_else(sdist):
     }
     top = {"CHANGELOG.md", "CMakeLists.txt", "LICENSE", "MANIFEST.in", "README.md"}
     top |= {"pyproject.toml", "setup.py", "tools/build_backend.py"}
+    top |= {"tools/tensorflow_package.py"}
     package = {f"python/{PACKAGE}/{name}" for name in modules()}
     written = {name for name in files(sdist) if ".egg-info/" in name} | {"PKG-INFO", "setup.cfg"}
 

@@ -6,14 +6,18 @@ build, and the one we ship for where there is none.
 """
 
 import os
-import re
 import sysconfig
-from importlib import metadata
 
+import setuptools
+import tensorflow_package
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403
 
-SHIPPED_FOR = "tensorflow>=2.21,<2.22"
+if int(setuptools.__version__.partition(".")[0]) < 77:  # of an environment without isolation
+    raise RuntimeError(
+        f"shared-dense needs setuptools 77 or later to build, and this environment has "
+        f"{setuptools.__version__}: pip install -U setuptools, or leave out --no-build-isolation."
+    )
 
 
 def _tensorflow():
@@ -24,11 +28,8 @@ def _tensorflow():
         return [wanted]
     # Isolation hides site-packages from imports, not from a look at the folder.
     folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    for found in metadata.distributions(path=folders):
-        name = re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower()
-        if name in ("tensorflow", "tensorflow-cpu", "tf-nightly"):
-            return [f"{name}=={found.version}"]
-    return [SHIPPED_FOR]
+    found = tensorflow_package.installed(dict.fromkeys(folders))
+    return ["==".join(found)] if found else [tensorflow_package.SHIPPED_FOR]
 
 
 def get_requires_for_build_wheel(config_settings=None):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from shared_dense.composition import ACTIVATIONS
+from shared_dense.suggestions import nearest
 
 # The same function under the other name that Keras and TensorFlow give it.
 _ALIASES = {"swish": "silu"}
@@ -51,7 +52,8 @@ def resolve(activation: str | Callable | None) -> tuple[str, Callable | None]:
         name = _ALIASES.get(activation, activation)
         if name not in ACTIVATIONS:
             raise ValueError(
-                f"activation={activation!r} is unknown to shared_matmul; it fuses "
+                f"activation={activation!r} is unknown to shared_matmul"
+                f"{nearest(activation, [*ACTIVATIONS, *_ALIASES])}; it fuses "
                 f"{', '.join(sorted(ACTIVATIONS))}. Pass any other as a function."
             )
         return name, None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import keras
 
 from shared_dense.structures import Shape, Width, is_shape, is_tensor
+from shared_dense.suggestions import activation_of, nearest
 
 # Kernel and bias of a branch that names none, and of a layer without branches.
 KERNEL, BIAS = "kernel", "bias"
@@ -59,7 +59,7 @@ def read(branches: Any, title: str) -> dict[str, dict[str, Any]]:
         _check_values(spec, entry, title)
         if "activation" in spec:
             try:
-                spec["activation"] = keras.activations.get(spec["activation"])
+                spec["activation"] = activation_of(spec["activation"], f"{title}: {entry}")
             except ValueError as error:
                 raise ValueError(f"{title}: {entry}['activation']: {error}") from error
         table[name] = spec
@@ -144,7 +144,7 @@ def check_names(inputs: Any, branches: Iterable[str], title: str) -> None:
 def _kind(inputs: Any) -> str:
     """What a call was made with, seen from the inputs or from their shapes."""
     # Before the first call Keras gives None for an empty structure.
-    if inputs is None or inputs in ([], ()):
+    if inputs is None or (isinstance(inputs, (list, tuple)) and not inputs):
         return "None or empty"
     if is_shape(inputs) or is_tensor(inputs):
         return "one tensor"
@@ -208,12 +208,6 @@ def _weight_name(name: str, kind: str) -> str:
 def _fresh(initializer: Any) -> Any:
     """One for a single weight: called again, an initializer gives the same numbers again."""
     return initializer.clone() if hasattr(initializer, "clone") else initializer
-
-
-def nearest(name: Any, options: Iterable[str]) -> str:
-    """A question that names what the user may have meant, or nothing."""
-    close = difflib.get_close_matches(str(name), list(options), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from shared_dense.dense_call import dense_call, leave_to_keras
 from shared_dense.dense_weights import copy_dense_weights
 from shared_dense.structured_layer import StructuredLayer
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
+from shared_dense.suggestions import activation_of
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
@@ -89,6 +90,7 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         branches: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
+        activation = activation_of(activation, type(self).__name__)
         super().__init__(units, activation, use_bias, *args, **kwargs)
         self.branches = None if branches is None else table.read(branches, self._title())
         self._branches: dict[str, Branch] = {}
@@ -368,16 +370,26 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
             built = self._widths
         return check(self._title(), shapes, built, self._rule, makes_kernels)
 
-    def _rule(self, kernel: str, width: int) -> str:
+    def _must_be_tensors(self, inputs: Any) -> None:
+        if self.branches is not None:  # first the words that name the branches
+            table.check_names(inputs, self._branches, self._title())
+        super()._must_be_tensors(inputs)
+
+    def _rule(self, kernel: str, width: int, seen: int) -> str:
         if self.branches is not None:
             return (
                 f"Both are for kernel {kernel!r}. A kernel is shared among inputs of one width; "
                 "give a branch of another width another kernel."
             )
+        if seen == self.units:
+            return (
+                "A kernel is shared among inputs of one width; to apply a layer to its own output "
+                f"(chaining), its units and its width must be equal (here units={self.units}, "
+                f"width={width}). Use another layer for another width."
+            )
         return (
-            "A kernel is shared among inputs of one width; to apply a layer to its own output "
-            f"(chaining), its units and its width must be equal (here units={self.units}, "
-            f"width={width}). Use another layer for another width."
+            "A kernel is shared among inputs of one width; use another layer for inputs of another "
+            "width, or branches with a kernel for each."
         )
 
     def _no_branches_with(self, feature: str) -> str:

@@ -32,7 +32,8 @@ def shared_matmul(
 
     Args:
         inputs: list or tuple of tensors `[..., in_features]`, each of any rank >= 1 and any number
-            of rows, 0 included, in the dtype of the kernel.
+            of rows, 0 included, in the dtype of the kernel. NumPy arrays and Python numbers are
+            converted to it, as TensorFlow converts them beside a tensor.
         kernel: `[in_features, units]`, or `[units, in_features]` with `transpose_kernel`.
         bias: None, one `[units]` shared by all inputs, or a list with one `[units]` or None per
             input. The same tensor or variable more than once in the list is one bias, shared by
@@ -102,7 +103,18 @@ def _tensor(value: Any, name: str, dtype: tf.DType | None) -> tf.Tensor:
             f"{name} is a {type(value).__name__}; shared_matmul takes dense tensors "
             "(tf.sparse.to_dense, or the flat values of a ragged tensor)"
         )
-    tensor = tf.convert_to_tensor(value, dtype_hint=dtype)
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        raise TypeError(
+            f"{name} is a NumPy array of objects, which an array becomes whose rows differ in "
+            "length; pass an array of numbers"
+        )
+    try:
+        tensor = tf.convert_to_tensor(value, dtype_hint=dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is a {type(value).__name__} that makes no tensor ({error}); pass a tensor or "
+            "an array of numbers"
+        ) from None
     if dtype is not None and tensor.dtype != dtype:
         raise TypeError(
             f"{name} has dtype {tensor.dtype.name}, but the kernel has {dtype.name}; cast one: "

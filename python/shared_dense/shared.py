@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from shared_dense.structured_layer import StructuredLayer
-from shared_dense.structures import is_shape, is_tensor, leaves
+from shared_dense.structures import is_shape, leaves
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
@@ -51,14 +50,12 @@ class Shared(StructuredLayer, keras.layers.Wrapper):
     def build(self, input_shape: Any) -> None:
         """Builds the layer for the shape of the first input."""
         shapes = [shape for _, shape in leaves(input_shape, is_shape)]
-        self._must_be_inputs(input_shape, is_shape)
         if not self.layer.built:
             self.layer.build(tuple(shapes[0]))
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Applies the layer to each of the inputs; `mask` has their structure, or is None."""
-        self._must_be_inputs(inputs, is_tensor)
         masks = [None] * len(keras.tree.flatten(inputs))
         if mask is not None:
             masks = keras.tree.flatten(mask)
@@ -70,19 +67,6 @@ class Shared(StructuredLayer, keras.layers.Wrapper):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Structure of shapes of the outputs."""
         return keras.tree.map_shape_structure(self.layer.compute_output_shape, input_shape)
-
-    def _must_be_inputs(self, structure: Any, is_leaf: Callable[[Any], bool]) -> None:
-        found = list(leaves(structure, is_leaf))
-        if not found or found == [("inputs", None)]:
-            raise ValueError(
-                f"{self._title()}: inputs is None or empty; pass a tensor, or a structure of them."
-            )
-        for name, leaf in found:
-            if leaf is None:
-                raise ValueError(
-                    f"{self._title()}: {name} is None; pass a tensor, and leave out what there is "
-                    "none of."
-                )
 
 
 def _applied(layer: Any, inputs: Any, training: bool | None, masks: list[Any]) -> Any:

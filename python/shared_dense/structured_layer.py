@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import keras
+import numpy as np
 
 from shared_dense import symbolic
 from shared_dense.structures import is_tensor, leaves
@@ -17,15 +19,42 @@ class StructuredLayer:
         """Calls the layer, as Keras does.
 
         Raises:
-            TypeError: there are several inputs that are no structure, or an input is a symbolic
-                tensor of another Keras (`tf_keras`).
+            TypeError: there are several inputs that are no structure; or an input is a number, a
+                string, an array of objects, or a symbolic tensor of another Keras (`tf_keras`).
+            ValueError: there is no input, or one is None.
         """
         if others:  # Keras would take the second for `training`
             raise TypeError(
                 f"{self._title()} takes its inputs as one argument: a list, a tuple or a dict, as "
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
-        for name, x in leaves(inputs, is_tensor):
+        self._must_be_tensors(inputs)
+        return super().__call__(inputs, **kwargs)
+
+    def _must_be_tensors(self, inputs: Any) -> None:
+        """Raises unless Keras can take every leaf for a tensor, in words that name the leaf."""
+        found = list(leaves(inputs, is_tensor))
+        if not found:
+            raise ValueError(
+                f"{self._title()}: inputs is {inputs!r}, which holds no tensor; pass at least one, "
+                "[batch, ..., width]."
+            )
+        for name, x in found:
+            if x is None:
+                hint = "" if name == "inputs" else ", and leave out what there is none of"
+                raise ValueError(f"{self._title()}: {name} is None; pass a tensor{hint}.")
+            if isinstance(x, (str, bytes, Number)) and not hasattr(x, "shape"):
+                raise TypeError(
+                    f"{self._title()}: {name} is {x!r}, no tensor. A list is a structure of inputs "
+                    "here, each of them a tensor: pass numpy.array(...) for one input, or a list "
+                    "of such arrays for several."
+                )
+            if isinstance(x, np.ndarray) and x.dtype.hasobject:
+                raise TypeError(
+                    f"{self._title()}: {name} is a NumPy array of objects, which an array becomes "
+                    "whose rows differ in length; pass an array of numbers, or a list of arrays "
+                    "for several inputs."
+                )
             # That Keras takes the layer for an operation of TensorFlow, without weights to train.
             if type(x).__name__ == "KerasTensor" and not isinstance(x, keras.KerasTensor):
                 package = type(x).__module__.partition(".")[0]
@@ -35,7 +64,6 @@ class StructuredLayer:
                     "such a model call shared_dense.shared_matmul in a layer of your own, with its "
                     "weights; or build the model with keras."
                 )
-        return super().__call__(inputs, **kwargs)
 
     @property
     def input(self) -> Any:

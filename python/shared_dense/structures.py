@@ -62,7 +62,7 @@ def check(
     title: str,
     shapes: Iterable[Shape],
     built: Mapping[str, Width],
-    rule: Callable[[str, int], str],
+    rule: Callable[[str, int, int], str],
     makes_kernels: bool = True,
 ) -> dict[str, Width]:
     """The width of each kernel that these inputs meet, once they are known to be fit for it.
@@ -71,7 +71,8 @@ def check(
         title: names the layer in errors.
         shapes: of the inputs.
         built: the widths that are settled; those of other kernels follow from the inputs.
-        rule: given a kernel's name and width, what an input of another width offends against.
+        rule: given a kernel's name, its width and another, what an input of that width offends
+            against.
         makes_kernels: whether kernels are to be as wide as the inputs say, who then must say it.
 
     Raises:
@@ -109,6 +110,6 @@ def check(
             raise ValueError(
                 f"{title}: {name} is incompatible with the layer: it has width {sizes[-1]} (shape "
                 f"{tuple(sizes)}), but {width.source} has width {width.size}. "
-                f"{rule(kernel, width.size)}"
+                f"{rule(kernel, width.size, sizes[-1])}"
             )
     return widths

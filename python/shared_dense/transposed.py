@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from shared_dense import tied_kernel
-from shared_dense.branches import nearest
 from shared_dense.dense_call import add_reason, dense_call
 from shared_dense.structured_layer import StructuredLayer
 from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
+from shared_dense.suggestions import activation_of, nearest
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
 
@@ -90,7 +90,7 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
         self._tie_to(tied_to)
         self.kernel_name = kernel
         self._check_kernel_name()
-        self.activation = keras.activations.get(activation)
+        self.activation = activation_of(activation, self._title())
         self.use_bias = use_bias
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
@@ -245,7 +245,7 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
         )
         check(self._title(), shapes, {_KERNEL: units}, self._rule)
 
-    def _rule(self, kernel: str, width: int) -> str:
+    def _rule(self, kernel: str, width: int, seen: int) -> str:
         return f"Its inputs are as wide as the outputs of {self.tied_to.name!r}."
 
 
