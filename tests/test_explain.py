@@ -35,6 +35,7 @@ def test_a_line_per_product(shape, transpose, dtype):
         "forward",
         "input gradient",
         "kernel gradient",
+        "against a Dense per input",
     ]
 
 
@@ -133,3 +134,22 @@ def test_dtypes_of_both_libraries_are_taken(dtype):
     assert sd.status().plan([8], 64, 64, dtype) == sd.status().plan(
         [8], 64, 64, name.replace("half", "float16")
     )
+
+
+@pytest.mark.parametrize(
+    "rows, units, expected",
+    [
+        ([64], 64, "about the same: one input"),
+        ([1] * 8, 1024, "faster, by more"),
+        ([32, 32], 128, "somewhat faster"),
+        ([1000, 2000], 1, "somewhat faster"),
+        ([1024, 1024], 1024, "about the same, it may lose"),
+    ],
+)
+def test_it_says_what_to_expect(rows, units, expected):
+    """And how to measure it, in words that the benchmark takes."""
+    from bench import shapes
+
+    line = sd.status().plan(rows, 64, units).splitlines()[-1]
+    assert line.startswith(f"against a Dense per input: {expected}")
+    assert shapes.parse(line.partition("--also '")[2].rstrip("'")).rows == tuple(rows)

@@ -93,6 +93,33 @@ def test_what_keras_computes_is_said():
     assert "int8" in sd.status().last_reason
 
 
+def test_every_layer_has_its_own_path():
+    by_op, plain, by_keras = (sd.SharedDense(3, name=f"own path {i}") for i in range(3))
+    by_op.build((None, 4))
+    by_keras.build((None, 4))
+    by_keras.quantize("int8")
+    by_op([tf.ones([2, 4])])
+    by_keras([tf.ones([2, 4])])
+    with sd.fallback():
+        plain([tf.ones([2, 4])])
+    said = sd.status().layers
+    assert said["own path 0"].startswith("op (float32 on CPU")
+    assert said["own path 1"] == "fallback (inside shared_dense.fallback())"
+    assert said["own path 2"].startswith("keras (") and "int8" in said["own path 2"]
+    assert "own path 2: keras" in str(sd.status())
+    by_op(tf.ones([2, 4]))
+    with sd.fallback():
+        by_op(tf.ones([2, 4]))
+    assert sd.status().layers["own path 0"].startswith("fallback")
+
+
+def test_the_status_says_what_works(monkeypatch):
+    status = sd.status()
+    rows = dict(line.split(None, 1) for line in str(status).splitlines())
+    assert status.xla == "" and rows["xla"] == "compiled functions take the op"
+    assert rows["gpu"] == status.gpu != ""
+
+
 def test_the_warning_of_a_layer_points_here(monkeypatch):
     monkeypatch.setattr(paths, "_warned", set())
     monkeypatch.setitem(paths.OP_DTYPES, "CPU", ("float32",))

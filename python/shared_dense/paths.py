@@ -7,8 +7,9 @@ import functools
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -34,6 +35,8 @@ _forced = 0  # how many fallback() blocks are open
 _exports = 0  # how many exporting() blocks
 _lock = threading.Lock()
 _last: Path | None = None
+# By layer, what its latest call took: a layer keeps its own while others run.
+_of_layers: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
 
 
@@ -179,6 +182,17 @@ def add_reason(reason: str) -> None:
     global _last
     if _last is not None:
         _last = _last._replace(reason=f"{_last.reason}; {reason}")
+
+
+def remember_for(layer: Any) -> None:
+    """Remembers the latest path as that of a layer, which has just been called."""
+    if _last is not None:
+        _of_layers[layer] = _last
+
+
+def of_layers() -> dict[str, Path]:
+    """By name of the layers that there are, the path of the latest call or trace of each."""
+    return {layer.name: path for layer, path in list(_of_layers.items())}
 
 
 def last() -> Path | None:

@@ -43,6 +43,8 @@ class Status:
             `predict` or `tf.function` keeps the path of its trace, and running it changes nothing
             here.
         last_reason: why.
+        layers: the same for every layer of ours that there is, by its name: the path of its latest
+            eager call or trace, and why.
     """
 
     available: bool
@@ -62,11 +64,16 @@ class Status:
     dtypes: dict[str, tuple[str, ...]]
     last_path: str
     last_reason: str
+    layers: dict[str, str]
 
     def __str__(self) -> str:
         rows = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {_text(value)}" for name, value in rows)
+        # Of these two, nothing is said of what works.
+        works = {"gpu": "calls on a GPU take them", "xla": "compiled functions take the op"}
+        return "\n".join(
+            f"{name:<{width}}  {_text(value or works.get(name, value))}" for name, value in rows
+        )
 
     def plan(
         self,
@@ -77,7 +84,7 @@ class Status:
         transpose_kernel: bool = False,
         threads: int | None = None,
     ) -> str:
-        """How the CPU op would compute a call: a line for each of its three products.
+        """How the CPU op would compute a call: a line for each product, and what to expect.
 
         SHARED_DENSE_VERBOSE=1 prints the same for every new shape as it is computed.
 
@@ -117,7 +124,28 @@ class Status:
             threads = _intra_op_threads()
         if not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
-        return module.explain(list(rows), in_features, units, transpose_kernel, dtype, threads)
+        text = module.explain(list(rows), in_features, units, transpose_kernel, dtype, threads)
+        return f"{text.rstrip()}\n{_expectation(list(rows), in_features, units)}\n"
+
+
+def _expectation(rows: list[int], in_features: int, units: int) -> str:
+    """What the benchmark lets one expect of these sizes, beside a Dense per input.
+
+    A rule of thumb over the shapes of `python -m bench`: what is saved is N - 1 readings of the
+    kernel and N - 1 ops forward, and arithmetic outweighs both from some rows of each on.
+    """
+    n, most = len(rows), max(rows)
+    if n == 1:
+        expected = "about the same: one input is what a Dense computes"
+    elif most <= 16 and n >= 4:
+        expected = "faster, by more the more inputs there are: reading the kernel is the work"
+    elif most <= 32 or n >= 16 or units <= 16:
+        expected = "somewhat faster: ops and readings of the kernel are saved"
+    else:
+        expected = "about the same, it may lose: arithmetic is the work, and nothing saves any"
+    name = f"{n}x[{','.join(map(str, rows))}] {in_features}->{units}"
+    measure = f"python -m bench --shapes none --also '{name}'"
+    return f"against a Dense per input: {expected}; measure with {measure}"
 
 
 def _intra_op_threads() -> int:
@@ -133,7 +161,7 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items()) or "-"
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     return str(value) or "-"
@@ -147,6 +175,7 @@ def status() -> Status:
     """
     info = loader.build_info()
     available, reason, running, isa, last = False, "", "", "", None
+    layers: dict[str, str] = {}
     dtypes: dict[str, tuple[str, ...]] = {}
     gpu = loader.Gpu("the op is not available", "")
     xla = "the op is not available"
@@ -157,6 +186,7 @@ def status() -> Status:
 
         running = tf.__version__
         last = paths.last()
+        layers = {name: f"{path.name} ({path.reason})" for name, path in paths.of_layers().items()}
         library = loader.load()
         available, reason = library.available, library.reason
         if available:
@@ -194,4 +224,5 @@ def status() -> Status:
         dtypes=dtypes,
         last_path=last.name if last else "",
         last_reason=last.reason if last else "",
+        layers=layers,
     )

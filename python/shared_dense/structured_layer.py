@@ -29,7 +29,12 @@ class StructuredLayer:
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
         self._must_be_tensors(inputs)
-        return super().__call__(inputs, **kwargs)
+        outputs = super().__call__(inputs, **kwargs)
+        if keras.backend.backend() == "tensorflow":
+            from shared_dense import paths
+
+            paths.remember_for(self)
+        return outputs
 
     def _must_be_tensors(self, inputs: Any) -> None:
         """Raises unless Keras can take every leaf for a tensor, in words that name the leaf."""
