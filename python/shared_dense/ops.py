@@ -84,7 +84,8 @@ def shared_matmul(
             ).outputs
             ys = outputs.hand_out(found)
     else:
-        plain = composition.concatenated if path.for_export else composition.shared_matmul
+        is_export = isinstance(path, paths.ExportPath)
+        plain = composition.concatenated if is_export else composition.shared_matmul
         ys = plain(xs, kernel, biases, **attributes)
     return [y if function is None else function(y) for y, function in zip(ys, after, strict=True)]
 

@@ -21,14 +21,14 @@ OP_DTYPES = {"CPU": _DTYPES, "GPU": _DTYPES}
 
 
 class Path(NamedTuple):
-    """A path taken: 'op', 'fallback', or 'keras' (Keras's own code), and the reason for it.
-
-    for_export: of a fallback, whether it is to be the form for other runtimes.
-    """
+    """A path taken: 'op', 'fallback', or 'keras' (Keras's own code), and the reason for it."""
 
     name: str
     reason: str
-    for_export: bool = False
+
+
+class ExportPath(Path):
+    """A fallback, in the form for other runtimes."""
 
 
 _forced = 0  # how many fallback() blocks are open
@@ -102,11 +102,11 @@ def _device(tensors: Sequence[tf.Tensor]) -> str:
 def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     """The path, and whether a fallback is news that the user should be warned of."""
     if _exports:
-        return Path("fallback", "inside shared_dense.export()", for_export=True), False
+        return ExportPath("fallback", "inside shared_dense.export()"), False
     runtime = "" if tf.executing_eagerly() else _exporter()
     if runtime:
         reason = f"exported to {runtime}, which knows no op of ours"
-        return Path("fallback", reason, for_export=True), False
+        return ExportPath("fallback", reason), False
     if _forced:
         return Path("fallback", "inside shared_dense.fallback()"), False
     if loader.disabled():
