@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import tensorflow_package  # noqa: E402
+# Not by sys.path, which other tests read.
+_SPEC = importlib.util.spec_from_file_location(
+    "tensorflow_package", ROOT / "tools" / "tensorflow_package.py"
+)
+tensorflow_package = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tensorflow_package)
 
 CASES = {
     ("tensorflow", "2.21.0"): (["2.21.0", "2.21.1"], ["2.20.1", "2.22.0", "2.22.0rc0"]),
