@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,8 +142,8 @@ def test_dtypes_of_both_libraries_are_taken(dtype):
     "rows, units, expected",
     [
         ([64], 64, "about the same: one input"),
-        ([1] * 8, 1024, "faster, by more"),
-        ([32, 32], 128, "somewhat faster"),
+        ([1] * 8, 1024, "faster: reading"),
+        ([16, 16], 128, "somewhat faster"),
         ([1000, 2000], 1, "somewhat faster"),
         ([1024, 1024], 1024, "about the same, it may lose"),
     ],
@@ -153,3 +155,30 @@ def test_it_says_what_to_expect(rows, units, expected):
     line = sd.status().plan(rows, 64, units).splitlines()[-1]
     assert line.startswith(f"against a Dense per input: {expected}")
     assert shapes.parse(line.partition("--also '")[2].rstrip("'")).rows == tuple(rows)
+
+
+def test_what_it_says_is_what_was_measured():
+    """For every shape of the benchmark, by the medians that docs/benchmarks.md shows."""
+    found = json.loads((Path(__file__).parent.parent / "docs" / "benchmarks.json").read_text())
+    ratios = {}
+    for row in found["results"]:
+        if (row["dtype"], row["threads"], row["jit"], row["kernels"]) == ("float32", 2, False, 1):
+            ratio = row["ratio"]["plain"]["median"]
+            ratios.setdefault((*row["rows"], row["in_features"], row["units"]), []).append(ratio)
+    assert len(ratios) == 20
+    said = set()
+    for (*rows, in_features, units), both in ratios.items():
+        line = sd.status().plan(rows, in_features, units).splitlines()[-1]
+        word = line.partition(": ")[2].partition(":")[0]
+        said.add(word)
+        if word == "faster":
+            assert min(both) > 1.2, line
+        elif word == "somewhat faster":
+            assert max(both) > 1.2, line
+        else:
+            assert min(both) > 0.7 and max(both) < 1.6, line
+    assert len(said) == 4
+
+
+def test_sizes_that_take_no_time_are_not_to_be_measured():
+    assert "bench" not in sd.status().plan([2, 0], 4, 3)

@@ -107,7 +107,8 @@ def test_every_layer_has_its_own_path():
     assert said["own path 1"] == "fallback (inside shared_dense.fallback())"
     assert said["own path 2"].startswith("keras (") and "int8" in said["own path 2"]
     assert "own path 2: keras" in str(sd.status())
-    by_op(tf.ones([2, 4]))
+    assert sd.Shared(tf.keras.layers.ReLU(), name="none")([tf.ones([2, 4])])
+    assert "none" not in sd.status().layers
     with sd.fallback():
         by_op(tf.ones([2, 4]))
     assert sd.status().layers["own path 0"].startswith("fallback")

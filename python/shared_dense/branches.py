@@ -58,10 +58,7 @@ def read(branches: Any, title: str) -> dict[str, dict[str, Any]]:
         spec = dict(spec)
         _check_values(spec, entry, title)
         if "activation" in spec:
-            try:
-                spec["activation"] = activation_of(spec["activation"], f"{title}: {entry}")
-            except ValueError as error:
-                raise ValueError(f"{title}: {entry}['activation']: {error}") from error
+            spec["activation"] = activation_of(spec["activation"], f"{title}: {entry}")
         table[name] = spec
     return table
 

@@ -125,14 +125,15 @@ def concatenated(
         places = [i for i in range(n) if trains[i] == flag]
         xs = [inputs[i] for i in places]
         uses = {(bias_of[i], names[i]) for i in places}
-        bias, name = uses.pop() if len(uses) == 1 else (-1, "linear")
+        all_alike = len(uses) == 1
+        bias, name = uses.pop() if all_alike else (-1, "linear")
         rows = xs[0] if len(xs) == 1 else tf.concat([_rows(x) for x in xs], 0)
         own = [biases[bias]] if bias >= 0 else []
         (found,) = shared_matmul(
             [rows], kernel, own, [name], transpose_kernel, (), [flag], EXPORTED
         )
         for i, y in zip(places, _parts(found, xs), strict=True):
-            if uses:
+            if not all_alike:
                 y = y + biases[bias_of[i]] if bias_of[i] >= 0 else y
                 y = EXPORTED[names[i]](y)
             outputs[i] = y

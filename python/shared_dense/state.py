@@ -131,21 +131,23 @@ class Status:
 def _expectation(rows: list[int], in_features: int, units: int) -> str:
     """What the benchmark lets one expect of these sizes, beside a Dense per input.
 
-    A rule of thumb over the shapes of `python -m bench`: what is saved is N - 1 readings of the
-    kernel and N - 1 ops forward, and arithmetic outweighs both from some rows of each on.
+    A rule of thumb that holds for the shapes of `python -m bench`: what is saved is N - 1 readings
+    of the kernel and N - 1 ops forward; arithmetic outweighs both from some rows of each on.
     """
     n, most = len(rows), max(rows)
     if n == 1:
         expected = "about the same: one input is what a Dense computes"
     elif most <= 16 and n >= 4:
-        expected = "faster, by more the more inputs there are: reading the kernel is the work"
-    elif most <= 32 or n >= 16 or units <= 16:
+        expected = "faster: reading the kernel is the work"
+    elif most <= 16 or (most <= 32 and n >= 4) or units <= 16:
         expected = "somewhat faster: ops and readings of the kernel are saved"
     else:
-        expected = "about the same, it may lose: arithmetic is the work, and nothing saves any"
+        expected = "about the same, it may lose: arithmetic is the work, and none is saved"
+    line = f"against a Dense per input: {expected}"
+    if min(*rows, in_features, units) < 1:
+        return line  # takes no time that one could measure
     name = f"{n}x[{','.join(map(str, rows))}] {in_features}->{units}"
-    measure = f"python -m bench --shapes none --also '{name}'"
-    return f"against a Dense per input: {expected}; measure with {measure}"
+    return f"{line}; measure with python -m bench --shapes none --also '{name}'"
 
 
 def _intra_op_threads() -> int:

@@ -29,10 +29,13 @@ class StructuredLayer:
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
         self._must_be_tensors(inputs)
-        outputs = super().__call__(inputs, **kwargs)
-        if keras.backend.backend() == "tensorflow":
-            from shared_dense import paths
+        if keras.backend.backend() != "tensorflow":
+            return super().__call__(inputs, **kwargs)
+        from shared_dense import paths
 
+        before = paths.last()
+        outputs = super().__call__(inputs, **kwargs)
+        if paths.last() is not before:  # a layer that multiplies nothing takes no path
             paths.remember_for(self)
         return outputs
 

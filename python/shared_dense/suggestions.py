@@ -19,9 +19,9 @@ def activation_of(activation: Any, title: str) -> Any:
 
     try:
         return keras.activations.get(activation)
-    except ValueError:
+    except ValueError as error:
         if not isinstance(activation, str):
-            raise
+            raise ValueError(f"{title}: {error}") from error
     names = {name for name in dir(keras.activations) if not name.startswith("_")}
     names -= {"get", "serialize", "deserialize"}
     raise ValueError(
