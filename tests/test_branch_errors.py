@@ -86,7 +86,7 @@ TABLES = {
         {"q": {"in_features": 2}, "d": {"in_features": 3}},
         ["branches['d'] has in_features=3", "branches['q'] has in_features=2", "kernel 'kernel'"],
     ),
-    "activation": ({"q": {"activation": "rellu"}}, ["branches['q']['activation']", "rellu"]),
+    "activation": ({"q": {"activation": "rellu"}}, ["branches['q']: activation=", "rellu"]),
 }
 
 
