@@ -38,9 +38,9 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
     load           a row each of {contestant, dtype, jit} with seconds {step: spread}; step by step
                    from the start of a process to its first result, and a second
     models         a row each of {model, setting}, with shape ("2x64, 784->256->64": inputs,
-                   widths), pass ("inference", "training step"), us and ratio as in times, but of
-                   shared, dense and concat, over shared; and loss_difference {shared, concat:
-                   largest relative one of the first losses from dense's}
+                   widths), pass ("inference", "training step"), times (but of shared, dense and
+                   concat, over shared) and loss_difference {shared, concat: largest relative one
+                   of the first losses from dense's}
 
 Parts that were not asked for are empty lists. In the rows:
 

@@ -233,8 +233,9 @@ def _memory(found: dict) -> str:
 
 
 def _models(found: dict) -> str:
-    def cell(values: dict) -> str:
-        return f"{_times(values)} ({values['low']:.2f}–{values['high']:.2f})"
+    def cell(values: dict | None) -> str:
+        spread = f" ({values['low']:.2f}–{values['high']:.2f})" if values else ""
+        return _times(values) + spread
 
     rows = [
         [
@@ -242,8 +243,8 @@ def _models(found: dict) -> str:
             row["shape"].replace("->", " → ").replace("x", " × ", 1),
             row["pass"],
             _us(row["us"]["shared"]["median"]),
-            cell(row["ratio"]["dense"]),
-            cell(row["ratio"]["concat"]),
+            cell(row["ratio"].get("dense")),
+            cell(row["ratio"].get("concat")),
         ]
         for row in found["models"]
     ]
@@ -260,7 +261,7 @@ def _models_in_short(found: dict) -> str:
     for row in found["models"]:
         inputs = row["shape"].split(", ")[0].replace("x", " × ", 1)
         cells = rows.setdefault(row["model"], [f"{row['model']}, {inputs}"])
-        cells += [_with_spread(row["ratio"][way]) for way in ("dense", "concat")]
+        cells += [_with_spread(row["ratio"].get(way)) for way in ("dense", "concat")]
     return _table(heads, list(rows.values()))
 
 

@@ -183,12 +183,13 @@ def models(found: dict, file: Path) -> None:
     for axis, name in zip(axes[0], passes, strict=True):
         own = [row for row in rows if row["pass"] == name]
         for k, (way, (label, colour)) in enumerate(ways.items()):
-            spread = [row["ratio"][way] for row in own]
+            timed = [y for y, row in enumerate(own) if way in row["ratio"]]
+            spread = [own[y]["ratio"][way] for y in timed]
             value = [s["median"] for s in spread]
-            error = np.transpose(
-                [(s["median"] - s["low"], s["high"] - s["median"]) for s in spread]
-            )
-            place = np.arange(len(own)) + (0.5 - k) * 0.36
+            error = np.reshape(
+                [(s["median"] - s["low"], s["high"] - s["median"]) for s in spread], (-1, 2)
+            ).T
+            place = np.array(timed) + (0.5 - k) * 0.36
             axis.barh(place, value, 0.34, xerr=error, color=colour, label=label, ecolor=INK,
                       error_kw={"linewidth": 0.8})  # fmt: skip
             # In a column of their own, clear of bars and of the line at 1.
@@ -196,7 +197,9 @@ def models(found: dict, file: Path) -> None:
                 axis.text(1.0, y, f"{v:.2f}", va="center", ha="right", fontsize=8, color=colour,
                           transform=axis.get_yaxis_transform())  # fmt: skip
         axis.axvline(1, color=OURS, linewidth=1.5)
-        axis.set_xlim(right=1.2 * max(r["ratio"][way]["high"] for r in own for way in ways))
+        axis.set_xlim(
+            right=1.2 * max((s["high"] for r in own for s in r["ratio"].values()), default=1)
+        )
         axis.set_yticks(range(len(own)), [row["model"] for row in own])
         axis.invert_yaxis()
         axis.set_title(name, loc="left")

@@ -292,14 +292,16 @@ def _models(found: dict) -> list[str]:
         f"{'differ by':>11}"
     )
 
-    def cell(values: dict[str, float]) -> str:
+    def cell(values: dict[str, float] | None) -> str:
+        if values is None:  # left out, as "skipped" says
+            return "-"
         return f"{_ratio(values['median'])}({values['low']:.2f}-{values['high']:.2f})"
 
     for row in found["models"]:
         name = f"{row['model']}, {row['shape']}"
         lines.append(
             f"{name:<{width}}  {row['pass']:<14}{_us(row['us']['shared']['median']):>15}"
-            f"{cell(row['ratio']['dense']):>20}{cell(row['ratio']['concat']):>20}"
+            f"{cell(row['ratio'].get('dense')):>20}{cell(row['ratio'].get('concat')):>20}"
             f"{row['loss_difference']['shared']:>11.1e}"
         )
     return lines

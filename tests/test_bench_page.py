@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import page, plots
+from bench import page, plots, report
 from bench.processes import ROOT
 
 
@@ -45,6 +45,20 @@ def test_every_table_is_on_a_page():
 def test_plots_are_of_the_results(found, tmp_path):
     for file in plots.draw(found, tmp_path):
         assert (ROOT / "docs/images" / file.name).read_text() == file.read_text()
+
+
+@pytest.mark.parametrize("table", [report._models, page._models, page._models_in_short])
+def test_a_way_that_could_not_be_timed_has_an_empty_cell(found, table):
+    def empty_cells(changed):
+        text = table(changed)
+        lines = text.splitlines() if isinstance(text, str) else text
+        line = next(line for line in lines if changed["models"][0]["model"] in line)
+        return len(re.findall("(?<=\\s)[\u2013-](?=\\s)", line))
+
+    assert empty_cells(found) == 0
+    changed = json.loads(json.dumps(found))
+    del changed["models"][0]["ratio"]["concat"]
+    assert empty_cells(changed) == 1
 
 
 def test_losses_are_bold_and_who_does_not_take_part_is_named_so():

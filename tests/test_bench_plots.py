@@ -92,6 +92,15 @@ def test_every_plot_says_its_figures(tmp_path):
     assert found["models"].count("2.25") == found["models"].count("0.75") == 2
 
 
+@pytest.mark.parametrize("way", ["dense", "concat"])
+def test_a_way_that_could_not_be_timed_has_no_bar(way, tmp_path):
+    rows = [dict(row, ratio=dict(row["ratio"])) for row in RESULTS["models"]]
+    del rows[0]["ratio"][way]
+    plots.draw({**RESULTS, "models": rows}, tmp_path)
+    found = texts(tmp_path, "models")
+    assert (found.count("2.25"), found.count("0.75")) == ((1, 2) if way == "dense" else (2, 1))
+
+
 def test_only_warm_uncompiled_rows_are_on_the_roofline(tmp_path):
     plots.draw({k: v for k, v in RESULTS.items() if k != "grid"}, tmp_path)
     svg = (tmp_path / "roofline.svg").read_text()
