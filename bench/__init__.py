@@ -6,7 +6,8 @@ the rounds of both. `machine` measures what the machine can do (`probe.cc`), `li
 into the least time of a shape. `kernel_only` times the core against NumPy, `peers` other libraries,
 `models` whole models, `memory` measures peaks and `load` what comes before the first result, all in
 processes of their own (`processes`). `run` goes through it all; `report` makes the tables,
-`compare` those of two results, `plots` the pictures.
+`compare` those of two results, `plots` the pictures; `doubts` says which figures nobody should
+believe.
 
 The results (`--out`, JSON; a small one with made-up figures is tests/bench_sample.json):
 

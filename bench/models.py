@@ -4,19 +4,20 @@ Each is a stack of layers that several inputs go through. Three ways to write it
 called on every input (plain reuse), the inputs concatenated once, sent through the stack, and split
 again (concat), and SharedDense.
 
-    python -m bench.models THREADS ROUNDS BUDGET
+    python -m bench.models THREADS ROUNDS BUDGET STACKS
 
-prints a line of JSON for each model and pass.
+(STACKS in JSON: model, rows, widths of each) prints a line of JSON for each model and pass.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from bench import graph, machine, processes
+from bench.shapes import Stack
 
 with graph.quiet():  # a few lines that TensorFlow logs when imported heed no log level
     import tensorflow as tf
@@ -67,34 +68,18 @@ def _labels(outputs: list[tf.Tensor]) -> tf.Tensor:
     )
 
 
-class Model(NamedTuple):
-    """Several inputs through one stack of layers, relu between them."""
-
-    name: str
-    rows: tuple[int, ...]  # of each input
-    widths: tuple[int, ...]  # of the inputs, then of each layer
-    loss: Callable[[list[tf.Tensor]], tf.Tensor]
-
-    @property
-    def shape(self) -> str:
-        """'2x64, 784->256->64'"""
-        rows = {*self.rows}
-        each = str(self.rows[0]) if len(rows) == 1 else f"[{','.join(map(str, self.rows))}]"
-        return f"{len(self.rows)}x{each}, {'->'.join(map(str, self.widths))}"
-
-
-MODELS = [
-    Model("Siamese MLP", (64, 64), (784, 256, 128, 64), _contrastive),
-    Model("two-tower", (32, 32), (384, 512, 256), _in_batch_softmax),
-    Model("detection head", (1600, 400, 100, 25, 9), (256, 256, 256, 24), _squares),
-    Model("per-timestep head", (8,) * 24, (512, 512, 32), _labels),
-]
+# Of the stacks in shapes.STACKS; any other is trained on squares.
+LOSSES: dict[str, Callable[[list[tf.Tensor]], tf.Tensor]] = {
+    "Siamese MLP": _contrastive,
+    "two-tower": _in_batch_softmax,
+    "per-timestep head": _labels,
+}
 
 
 class Written:
     """A model in one of the ways, with an optimizer. The same seed gives the same weights."""
 
-    def __init__(self, model: Model, way: str):
+    def __init__(self, model: Stack, way: str):
         layer = sd.SharedDense if way == "shared" else keras.layers.Dense
         activations = ["relu"] * (len(model.widths) - 2) + [None]
         self._model, self._way = model, way
@@ -120,18 +105,18 @@ class Written:
     def train(self, xs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """One step of Adam; the loss before it."""
         with tf.GradientTape() as tape:
-            loss = self._model.loss(self.predict(xs))
+            loss = LOSSES.get(self._model.model, _squares)(self.predict(xs))
         self._optimizer.apply(tape.gradient(loss, self.variables), self.variables)
         return [loss]
 
 
-def inputs(model: Model) -> list[tf.Tensor]:
+def inputs(model: Stack) -> list[tf.Tensor]:
     """Normal numbers, the same on every run."""
     generator = tf.random.Generator.from_seed(1)
     return [generator.normal([rows, model.widths[0]]) for rows in model.rows]
 
 
-def losses(model: Model, way: str) -> list[float]:
+def losses(model: Stack, way: str) -> list[float]:
     """Of the first steps of training."""
     written, xs = Written(model, way), inputs(model)
     step = tf.function(written.train, autograph=False)
@@ -139,7 +124,7 @@ def losses(model: Model, way: str) -> list[float]:
 
 
 @functools.cache  # the same for inference and training
-def difference(model: Model) -> dict[str, float]:
+def difference(model: Stack) -> dict[str, float]:
     """Largest difference of a loss from plain reuse's, relative to it."""
     of_plain = losses(model, "dense")
     return {
@@ -149,11 +134,11 @@ def difference(model: Model) -> dict[str, float]:
     }
 
 
-def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
+def measure(model: Stack, training: bool, rounds: int, budget: float) -> dict:
     """One row: seconds of a step or a prediction in every way and round.
 
     Args:
-        model: of MODELS, or another.
+        model: the stack of layers.
         training: a training step, else a prediction.
         rounds: that take turns, as in `timing.measure`.
         budget: seconds per way and round.
@@ -163,7 +148,7 @@ def measure(model: Model, training: bool, rounds: int, budget: float) -> dict:
     results = 1 if training else len(model.rows)
     seconds = timing.measure(steps, inputs(model), [], results, rounds, budget)
     return {
-        "model": model.name,
+        "model": model.model,
         "shape": model.shape,
         "pass": PASSES[training],
         "seconds": seconds,
@@ -177,10 +162,16 @@ def main() -> int:
     threads, rounds, budget = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     machine.confine(threads)
     timing.prepare(threads)
-    for model in MODELS:
+    for name, rows, widths in json.loads(sys.argv[4]):
+        model = Stack(name, tuple(rows), tuple(widths))
         for training in (False, True):
             processes.say_row(
-                f"{model.name}, {PASSES[training]}", measure, model, training, rounds, budget
+                f"{model.model}, {model.name}, {PASSES[training]}",
+                measure,
+                model,
+                training,
+                rounds,
+                budget,
             )
     return 0
 

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from statistics import geometric_mean, median
 
 from bench import plots
+from bench.doubts import disturbed_rows
+from bench.medians import spread_of
 from bench.processes import ROOT
-from bench.report import LABELS, disturbed_rows, means, spread_of
+from bench.report import LABELS, means
 
 RESULTS = ROOT / "docs/benchmarks.json"
 PAGES = ("README.md", "docs/benchmarks.md")

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from bench import doubts
+from bench.medians import spread_of
 from bench.shapes import GROUPS, OWN
 
 LABELS = {
@@ -88,11 +90,6 @@ def _bytes(value: float) -> str:
     return f"{value / 1e6:.0f} MB"
 
 
-def spread_of(values: dict[str, float]) -> float:
-    """Half the distance from low to high, as a part of the median."""
-    return (values["high"] - values["low"]) / 2 / values["median"]
-
-
 Column = tuple[str, int, Callable[[dict], str]]  # head, width, cell
 
 
@@ -167,7 +164,8 @@ def _table(rows: Sequence[dict], timed: str = "op") -> list[str]:
         + f" vs {LABELS[name]}"
         for name, values in ratios.items()
     )
-    lines.append(f"losses (!) of {len(rows)}: {lost}")
+    if lost:
+        lines.append(f"losses (!) of {len(rows)}: {lost}")
     return lines
 
 
@@ -188,7 +186,8 @@ def _sections(found: dict) -> list[str]:
             lines += ["", prefix + _title(each), *_table(rows)]
             if section == "eager":
                 lines.append("Keras (Dense) and layer (SharedDense) are layers: compare these two")
-    for each, rows in _tables(found["kernel_only"]):
+    kernel_only, doubted = doubts.believed(found["kernel_only"])
+    for each, rows in _tables(kernel_only):
         plural = "thread" if each["threads"] == 1 else "threads"
         lines += [
             "",
@@ -197,6 +196,13 @@ def _sections(found: dict) -> list[str]:
             f"({found['blas']}; less the time of a 1 x 1 product)",
             *_table(rows, "core"),
         ]
+        reasons = {row["skipped"]["numpy"] for row in rows if "numpy" in row["skipped"]}
+        lines += [f"NumPy is left out: {reason}" for reason in sorted(reasons)]
+    if doubted:
+        lines.append(
+            f"NumPy took more than {doubts.SLOWER_THREADS} times as long on all threads as on one, "
+            f"and no ratio is told: {', '.join(doubted)}"
+        )
     return lines
 
 
@@ -332,16 +338,16 @@ def text(found: dict) -> str:
         *_load(found),
         *_models(found),
     ]
-    doubtful = doubtful_rows([*found["results"], *found["grid"]])
+    doubtful = doubts.doubtful_rows([*found["results"], *found["grid"]])
     if doubtful:
         lines += ["", f"Faster than the limit allows, so do not believe: {'; '.join(doubtful)}"]
-    if busy(found["limit"]["machines"]):
+    if doubts.busy(found["limit"]["machines"]):
         lines += [
             "",
             "Several threads reach hardly more than one: they share a core, or something else was "
             "running, and then no figure is to be believed.",
         ]
-    disturbed = disturbed_rows(found["results"])
+    disturbed = doubts.disturbed_rows(found["results"])
     if disturbed:
         lines += [
             "",
@@ -354,45 +360,3 @@ def text(found: dict) -> str:
     if found["interrupted"]:
         lines += ["", "Interrupted: this is what was complete by then."]
     return "\n".join(lines)
-
-
-def busy(machines: Sequence[dict]) -> bool:
-    """Whether more threads than one had no more than one's arithmetic, by a third."""
-    one = [m["fma"]["float32"] for m in machines if m["threads"] == 1]
-    more = [m["fma"]["float32"] for m in machines if m["threads"] > 1]
-    return bool(one and more) and max(more) < 1.33 * one[0]
-
-
-def disturbed_rows(rows: Sequence[dict]) -> list[str]:
-    """Where plain reuse and Keras, which run the same products, differ by more than their spreads
-    and by a tenth: something else ran meanwhile, and the ratios of that row say little.
-    """
-    found = []
-    for row in rows:
-        plain, keras = row["us"].get("plain"), row["us"].get("keras")
-        if plain and keras and not row["jit"]:
-            low, high = sorted((plain, keras), key=lambda us: us["median"])
-            if high["low"] > low["high"] and high["median"] > 1.1 * low["median"]:
-                found.append(_row_name(row))
-    return found
-
-
-def _row_name(row: dict) -> str:
-    cold = " cold" if row["kernels"] > 1 else ""
-    return f"{row['shape']} {row['pass']} {row['dtype']} {row['threads']}t{cold}"
-
-
-def doubtful_rows(rows: Sequence[dict]) -> list[str]:
-    """Figures under the least time: the loop's body was not run, or the limit was disturbed.
-
-    Under the time with every tensor in the fastest level, that is: tensors a little larger than a
-    level may rightly beat the limit of the next. Of half types only the op is judged: the others
-    may have instructions of those types, and the limit is that of float32.
-    """
-    return [
-        f"{_row_name(row)} {name}"
-        for row in rows
-        for name, us in row["us"].items()
-        if 1.1 * us["median"] < row["floor_us"]
-        and (name == "op" or row["dtype"] in ("float32", "float64"))
-    ]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
-
-from tqdm import tqdm
 
 from bench import (
     graph,
@@ -23,16 +22,17 @@ from bench import (
     report,
 )  # fmt: skip
 from bench.graph import LATE, Job
-from bench.shapes import Workload, grid, parse
+from bench.progress import Bar
+from bench.shapes import OWN, Stack, Workload, grid, parse
 
 FORMAT = 3
 PASSES = ("forward", "forward+backward")
 PARTS = (*PASSES, "eager", "kernel only", "peers", "memory", "load", "models", "grid")
 SECTIONS = ("results", "eager", "grid", "kernel_only", "peers", "memory", "load", "models")
 # Where not everything is asked for: the group where calls from Python, cold weights and a single
-# thread matter most.
+# thread matter most. Shapes of the user's own are called from Python, too.
 MAIN_GROUP = "skinny"
-MODEL_ROWS = 8  # of bench.models, which imports TensorFlow
+MODEL_PASSES = 2  # of bench.models, which imports TensorFlow
 
 # What tells a row from the others of its section.
 KEY = ("peer", "model", "contestant", "shape", "pass", "dtype", "threads", "jit", "cold")
@@ -50,6 +50,7 @@ class Plan(NamedTuple):
     """What to measure, and how thoroughly."""
 
     workloads: Sequence[Workload]
+    stacks: Sequence[Stack]  # the whole models
     parts: Sequence[str]  # of PARTS
     dtypes: Sequence[str]  # of limits.ITEM_BYTES
     jits: Sequence[bool]  # whether XLA compiles all contestants
@@ -118,7 +119,7 @@ def jobs(plan: Plan, threads: int) -> list[Job]:
             Job("eager", workload.shape.name, name != PASSES[0], dtype, False, False)
             for dtype, name in itertools.product(plan.dtypes, plan.passes)
             for workload in plan.workloads
-            if plan.full or workload.group == MAIN_GROUP
+            if plan.full or workload.group in (MAIN_GROUP, OWN)
         ]
     return wanted
 
@@ -193,7 +194,7 @@ class Run:
             *self._others(),
         ]
         try:
-            with tqdm(total=sum(part.count for part in parts), leave=False, disable=None) as bar:
+            with Bar(total=sum(part.count for part in parts), leave=False, disable=None) as bar:
                 for part in parts:
                     self._keep(part, bar)
         except KeyboardInterrupt:
@@ -201,7 +202,7 @@ class Run:
         self.found["geometric_means"] = report.geometric_means(self.found["results"])
         return self.found
 
-    def _keep(self, part: Part, bar: tqdm) -> None:
+    def _keep(self, part: Part, bar: Bar) -> None:
         bar.set_description(part.name)
         try:
             places: dict[tuple, int] = {}
@@ -254,7 +255,7 @@ class Run:
             made = load.rows(plan.dtypes[0], runs)
             yield Part("load", len(load.CONTESTANTS) * len(load.WAYS), (("load", r) for r in made))
         if "models" in plan.parts:
-            yield Part("models", runs * MODEL_ROWS, self._models())
+            yield Part("models", runs * MODEL_PASSES * len(plan.stacks), self._models())
         cells = grid_jobs(plan)
         if cells:
             yield Part("grid", runs * len(cells), self._graph(cells, grid(), plan.threads))
@@ -368,11 +369,12 @@ class Run:
         plan = self.plan
 
         def start() -> Iterator[dict]:
-            arguments = [plan.threads, plan.rounds, plan.budget]
+            arguments = [plan.threads, plan.rounds, plan.budget, json.dumps(plan.stacks)]
             return processes.lines("bench.models", arguments, graph.ENVIRONMENT)
 
         setting = {"dtype": "float32", "threads": plan.threads, "jit": False, "kernels": 1}
-        for _, line in self._runs(start, range(MODEL_ROWS), of="shared"):
+        rows = range(MODEL_PASSES * len(plan.stacks))
+        for _, line in self._runs(start, rows, of="shared"):
             yield "models", {**line, **setting}
 
 

@@ -6,6 +6,12 @@ import re
 from typing import NamedTuple
 
 
+def _inputs(rows: tuple[int, ...]) -> str:
+    """'8x1', or '2x[2000,500]' where the inputs differ in rows."""
+    each = str(rows[0]) if len({*rows}) == 1 else f"[{','.join(map(str, rows))}]"
+    return f"{len(rows)}x{each}"
+
+
 class Shape(NamedTuple):
     """One kernel and the inputs that share it."""
 
@@ -16,9 +22,7 @@ class Shape(NamedTuple):
     @property
     def name(self) -> str:
         """'8x1 1024->1024', or '2x[2000,500] 64->1' where the inputs differ in rows."""
-        count, rows = len(self.rows), set(self.rows)
-        each = str(self.rows[0]) if len(rows) == 1 else f"[{','.join(map(str, self.rows))}]"
-        return f"{count}x{each} {self.in_features}->{self.units}"
+        return f"{_inputs(self.rows)} {self.in_features}->{self.units}"
 
     def flops(self, backward: bool) -> int:
         """Of the products: one forward, two more backward."""
@@ -45,36 +49,68 @@ class Workload(NamedTuple):
         }
 
 
+class Stack(NamedTuple):
+    """A whole model: several inputs through one stack of layers, relu between them."""
+
+    model: str  # of STACKS, or OWN
+    rows: tuple[int, ...]  # per input
+    widths: tuple[int, ...]  # of the inputs, then of each layer
+
+    @property
+    def name(self) -> str:
+        """'2x64 784->256->64'"""
+        return f"{_inputs(self.rows)} {'->'.join(map(str, self.widths))}"
+
+    @property
+    def shape(self) -> str:
+        """'2x64, 784->256->64', as the rows of the results have it."""
+        return self.name.replace(" ", ", ")
+
+
 def parse(name: str) -> Shape:
     """The shape of a name: `parse(shape.name) == shape`.
 
     Raises:
         ValueError: the text is no name of a shape; the message says what is.
     """
-    found = re.fullmatch(r"\s*(\d+)x(\d+|\[[\d\s,]+\])\s+(\d+)->(\d+)\s*", name)
-    wanted = "write '8x3 1000->700' (8 inputs of 3 rows) or '2x[2000,500] 64->1' (rows of each)"
+    found = parse_any(name)
+    if isinstance(found, Stack):
+        raise ValueError(f"{name!r} is a stack of layers; a shape has one")
+    return found
+
+
+def parse_any(name: str) -> Shape | Stack:
+    """The shape of a name, or the stack, an OWN one, of a name with more than two widths.
+
+    Raises:
+        ValueError: the text is neither; the message says what is.
+    """
+    found = re.fullmatch(r"\s*(\d+)x(\d+|\[[\d\s,]+\])\s+(\d+(?:\s*->\s*\d+)+)\s*", name)
+    wanted = (
+        "write '8x3 1000->700' (8 inputs of 3 rows), '2x[2000,500] 64->1' (rows of each) or "
+        "'2x128 512->512->256' (a stack of layers)"
+    )
     if found is None:
         raise ValueError(f"{name!r} is no shape; {wanted}")
-    count, each, in_features, units = found.groups()
+    count, each, layers = found.groups()
+    widths = tuple(int(text) for text in layers.split("->"))
     if each.startswith("["):
         rows = tuple(int(text) for text in each[1:-1].split(",") if text.strip())
     else:
         rows = (int(each),) * int(count)
     if len(rows) != int(count):
         raise ValueError(f"{name!r} has {count} inputs, but rows for {len(rows)}; {wanted}")
-    shape = Shape(rows, int(in_features), int(units))
-    if not rows or min(*rows, shape.in_features, shape.units) < 1:
+    if not rows or min(*rows, *widths) < 1:
         raise ValueError(f"{name!r} has a size of 0, which takes no time")
-    return shape
+    return Shape(rows, *widths) if len(widths) == 2 else Stack(OWN, rows, widths)
 
 
+OWN = "own"  # the group of shapes, and the model of stacks, that the user gives
 GROUPS = {
     "skinny": "few rows: reading the kernel is the work",
     "middle": "small batches through several towers, views or crops",
     "large": "many rows: arithmetic, or moving the rows, is the work",
 }
-OWN = "own"  # the group of shapes that the user gives
-
 WORKLOADS = [
     Workload(group, use, parse(name))
     for group, use, name in (
@@ -99,6 +135,13 @@ WORKLOADS = [
         ("large", "detection head, five levels: boxes", "5x[4000,1000,250,60,15] 256->12"),
         ("large", "node scores of two graphs", "2x[2000,500] 64->1"),
     )
+]
+
+STACKS = [
+    Stack("Siamese MLP", (64, 64), (784, 256, 128, 64)),
+    Stack("two-tower", (32, 32), (384, 512, 256)),
+    Stack("detection head", (1600, 400, 100, 25, 9), (256, 256, 256, 24)),
+    Stack("per-timestep head", (8,) * 24, (512, 512, 32)),
 ]
 
 # Speed-up over plain reuse, as a map: every number of inputs with every number of rows of each.

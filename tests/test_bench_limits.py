@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,24 @@ def test_kernel_only_times_equal_products(dtype):
     assert row["seconds"].keys() == {"core", "numpy"}
     assert all(len(s) == 2 and min(s) > 0 for s in row["seconds"].values())
     assert row["difference"] <= 2 * 33 * np.finfo(dtype).eps
+
+
+def test_kernel_only_leaves_out_a_numpy_of_other_threads():
+    command = [sys.executable, "-m", "bench.kernel_only", "--dtype=float32", "--rounds=2"]
+    for threads in ("1", "2"):
+        done = subprocess.run(
+            [*command, f"--threads={threads}", "--budget=0.001", "3x2 33->7"],
+            cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        row = json.loads(done.stdout.splitlines()[-1])
+        assert row["difference"] < 1e-4
+        if threads == "1":
+            assert row["seconds"].keys() == {"core", "numpy"} and row["skipped"] == {}
+        else:
+            assert row["seconds"].keys() == {"core"}
+            wanted = r"keeps (0|1)\.\d processors busy, the core has 2 threads"
+            assert re.search(wanted, row["skipped"]["numpy"])
 
 
 def test_kernel_only_sees_a_wrong_product():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import bench  # noqa: E402
 from bench import __main__ as command  # noqa: E402
 from bench import graph, load, machine, memory, peers, processes, report, run  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
-from bench.shapes import WORKLOADS, Shape, Workload, parse  # noqa: E402
+from bench.shapes import Shape, Stack, Workload, parse  # noqa: E402
 
 SAMPLE = ROOT / "tests" / "bench_sample.json"
 SKINNY = Workload("skinny", "a use", Shape((1, 2), 33, 700))
@@ -33,8 +32,11 @@ def sample():
     return json.loads(SAMPLE.read_text())
 
 
+STACK = Stack("own", (3, 2), (8, 7, 5))
+
+
 def plan(*parts, workloads=(SKINNY, OWN), dtypes=("float32",), jits=(False,), full=False):
-    return run.Plan(workloads, parts, dtypes, jits, 2, 1, 3, 0.005, full)
+    return run.Plan(workloads, (STACK,), parts, dtypes, jits, 2, 1, 3, 0.005, full)
 
 
 def test_everything_is_laid_out_as_documented(monkeypatch, sample):
@@ -78,7 +80,8 @@ def test_everything_is_laid_out_as_documented(monkeypatch, sample):
         # The longest sum, over 700 units, of float32 products.
         assert all(0 < error < 700 * 2.0**-24 * 10 for error in row["error"].values())
     assert rows[skinny, "forward", 2, True]["kernels"] == 2 * (2 << 18) // (33 * 700 * 4) + 1
-    assert {r["shape"] for r in found["eager"]} == {skinny}
+    assert {r["shape"] for r in found["eager"]} == {skinny, own}
+    assert {(r["model"], r["shape"]) for r in found["models"]} == {("own", "2x[3,2], 8->7->5")}
     assert all(r["us"].keys() == r["error"].keys() for r in found["eager"])
     assert [r["us"].keys() | r["skipped"].keys() for r in found["grid"]] == [{"op", "plain"}] * 2
     assert [(r["threads"], r["shape"]) for r in found["kernel_only"]] == [
@@ -89,72 +92,6 @@ def test_everything_is_laid_out_as_documented(monkeypatch, sample):
     for words in ("cold weights", "1 thread:", "Called from Python", "Map: ", "a cell", "a use"):
         assert words in text
     assert json.loads(report.to_json(found)) == found
-
-
-def test_full_is_everything_of_everything():
-    options = command._options(["--full"])
-    wanted = run.jobs(command._plan(options, WORKLOADS), 1)
-    # On another number of threads the first dtype, not compiled.
-    assert {(job.section, job.dtype, job.jit) for job in wanted} == {("results", "float32", False)}
-    assert len([job for job in wanted if not job.cold]) == 2 * len(WORKLOADS)
-    assert len([job for job in wanted if job.cold]) == 6
-    jobs = run.jobs(command._plan(options, WORKLOADS), 2)
-    assert {(job.dtype, job.jit) for job in jobs} == {
-        (dtype, jit) for dtype in ("float32", "bfloat16") for jit in (False, True)
-    }
-    graph_jobs = [job for job in jobs if job.section == "results"]
-    assert len([job for job in graph_jobs if not job.cold]) == 2 * 2 * 2 * len(WORKLOADS)
-    assert len([job for job in graph_jobs if job.cold]) == 2 * 6
-    assert len([job for job in jobs if job.section == "eager"]) == 2 * 2 * len(WORKLOADS)
-    assert len(run.grid_jobs(command._plan(options, WORKLOADS))) == 2 * 30
-    assert not run.grid_jobs(command._plan(command._options([]), WORKLOADS))
-    runs = [command._options(words).runs for words in (["--full"], [], ["--quick"])]
-    assert runs == [5, 3, 1]
-    forced = command._plan(command._options(["--full", "--dtype", "half", "--jit"]), WORKLOADS)
-    assert forced.dtypes == ("half",) and forced.jits == (True,)
-
-
-def test_command_line(tmp_path):
-    out = tmp_path / "a" / "bench.json"
-    arguments = ["--quick", "--forward", "--jit", "--shapes", "none"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments, "--also", "2x[3,5] 40->30", "--out", out],
-        cwd=ROOT, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    found = json.loads(out.read_text())
-    (row,) = found["results"]
-    assert (row["shape"], row["group"], row["jit"]) == ("2x[3,5] 40->30", "own", True)
-    late = {name for name, reason in row["skipped"].items() if reason == graph.LATE}
-    assert row["ratio"].keys() | late == {"plain", "keras", "concat"}
-    assert found["limit"]["machines"][1]["fma"]["float32"] > 0
-    assert not any(found[section] for section in run.SECTIONS if section != "results")
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    assert (found["commit"] or {"hash": ""})["hash"] == head
-    assert "all compiled by XLA" in done.stdout and "vs XLA" not in done.stdout
-    assert report.text(found) in done.stdout
-
-
-def test_command_line_names_the_shapes(capsys):
-    assert command.main(["--shapes", "no such shape"]) == 2
-    assert re.search(r"8x8 1024->1024 +middle: multi-crop projection", capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(("text", "count"), [("skinny", 6), ("detection", 2), ("17->23", 1)])
-def test_shapes_are_chosen_by_group_use_or_name(text, count, monkeypatch):
-    monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
-    chosen = []
-    monkeypatch.setattr(run, "Run", lambda plan, *_: chosen.append(plan) or FakeRun())
-    assert command.main(["--shapes", text, "--also", "1x1 1->1"]) == command.INTERRUPTED
-    assert len(chosen[0].workloads) == count + 1
-
-
-class FakeRun:
-    def run(self):
-        raise KeyboardInterrupt
 
 
 def test_results_are_kept_though_a_table_fails(monkeypatch, tmp_path, sample):
@@ -308,36 +245,6 @@ def test_why_there_is_no_op():
     assert (reasons["half"] == "") == ("float16" in paths.OP_DTYPES["CPU"])
     with sd.fallback():
         assert graph._why_no_op("float32") == sd.status().last_reason != ""
-
-
-def test_what_is_faster_than_possible_is_doubtful(sample):
-    row, other = sample["results"][:2]
-    for each, factor in ((row, 1.05), (other, 1.15)):
-        each["floor_us"] = factor * each["us"]["plain"]["median"]
-        each["us"] = {"plain": each["us"]["plain"]}
-    assert report.doubtful_rows([row, other]) == [f"{other['shape']} forward float32 2t plain"]
-    other["dtype"] = "bfloat16"
-    assert report.doubtful_rows([row, other]) == []
-
-
-def test_a_busy_machine_is_told(sample):
-    one, two = sample["limit"]["machines"]
-    assert not report.busy([one, two]) and "something else was running" not in report.text(sample)
-    two["fma"]["float32"] = 1.2 * one["fma"]["float32"]
-    assert "something else was running" in report.text(sample)
-    assert not report.busy([one]) and not report.busy([two])
-
-
-def test_what_was_disturbed_is_told(sample):
-    """Plain reuse and Keras run the same; 200 and 190 us in the sample."""
-    row = sample["results"][0]
-    assert report.disturbed_rows(sample["results"]) == []
-    row["us"]["keras"] = {"median": 230.0, "low": 225.0, "high": 240.0}
-    wanted = ["2x1 1024->1024 forward float32 2t"]
-    assert report.disturbed_rows([row]) == wanted
-    assert f"disturbed these rows: {wanted[0]}" in report.text(sample)
-    row["us"]["plain"]["high"] = 226.0
-    assert report.disturbed_rows([row]) == []
 
 
 def test_means_are_of_groups_and_of_all(sample):

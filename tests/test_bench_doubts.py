@@ -1,0 +1,61 @@
+"""Figures that nobody should believe are told, or left out."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench import doubts, report  # noqa: E402
+
+
+@pytest.fixture
+def sample():
+    return json.loads((ROOT / "tests" / "bench_sample.json").read_text())
+
+
+def test_what_is_faster_than_possible_is_doubtful(sample):
+    row, other = sample["results"][:2]
+    for each, factor in ((row, 1.05), (other, 1.15)):
+        each["floor_us"] = factor * each["us"]["plain"]["median"]
+        each["us"] = {"plain": each["us"]["plain"]}
+    assert doubts.doubtful_rows([row, other]) == [f"{other['shape']} forward float32 2t plain"]
+    other["dtype"] = "bfloat16"
+    assert doubts.doubtful_rows([row, other]) == []
+
+
+def test_a_busy_machine_is_told(sample):
+    one, two = sample["limit"]["machines"]
+    assert not doubts.busy([one, two]) and "something else was running" not in report.text(sample)
+    two["fma"]["float32"] = 1.2 * one["fma"]["float32"]
+    assert "something else was running" in report.text(sample)
+    assert not doubts.busy([one]) and not doubts.busy([two])
+
+
+def test_what_was_disturbed_is_told(sample):
+    """Plain reuse and Keras run the same; 200 and 190 us in the sample."""
+    row = sample["results"][0]
+    assert doubts.disturbed_rows(sample["results"]) == []
+    row["us"]["keras"] = {"median": 230.0, "low": 225.0, "high": 240.0}
+    wanted = ["2x1 1024->1024 forward float32 2t"]
+    assert doubts.disturbed_rows([row]) == wanted
+    assert f"disturbed these rows: {wanted[0]}" in report.text(sample)
+    row["us"]["plain"]["high"] = 226.0
+    assert doubts.disturbed_rows([row]) == []
+
+
+def test_numpy_whose_threads_are_in_each_others_way_has_no_ratio(sample):
+    """A ratio over them says how busy the machine was, not how fast the core is."""
+    one = dict(sample["kernel_only"][0], threads=1)
+    two = dict(one, threads=2, us={**one["us"], "numpy": dict(one["us"]["numpy"])})
+    told, none = doubts.believed([one, two])
+    assert (told, none) == ([one, two], [])
+    two["us"]["numpy"]["median"] = 2.01 * one["us"]["numpy"]["median"]
+    told, doubted = doubts.believed([one, two])
+    assert told[0] == one and "numpy" not in told[1]["ratio"] and "core" in told[1]["us"]
+    assert doubted == [one["shape"]]
+    text = report.text({**sample, "kernel_only": [one, two]})
+    assert f"no ratio is told: {one['shape']}" in text
