@@ -1,4 +1,4 @@
-"""TensorFlow's rewrite of float32 graphs to bfloat16, which takes our ops along if it is told to."""
+"""TensorFlow's rewrite of graphs to bfloat16, which our ops join where a variable names them."""
 
 import numpy as np
 import pytest
