@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NamedTuple
+
+import keras
 
 try:
     from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
@@ -41,6 +44,8 @@ try:
 except (ImportError, AttributeError):
     _Register = None
 
+_sequential_call = keras.Sequential.call.__code__
+
 # Modules that trace a model to write it for a runtime that knows no op of ours.
 EXPORTERS = {
     "ai_edge_litert": "LiteRT",
@@ -52,6 +57,29 @@ EXPORTERS = {
     "tensorflowjs": "TensorFlow.js",
     "tf2onnx": "ONNX",
 }
+
+
+def dropping_sequential(caller: FrameType) -> tuple[str, int] | None:
+    """Name of the `keras.Sequential` in whose call a frame is, and how many inputs it was given.
+
+    None unless it drops all but the first, as one does that knows its one input. Keras warns.
+    """
+    # A user's own call of a layer, which is in no model's: the frames further up are not looked at.
+    if caller.f_code.co_name != "call" and not _is_of_keras(caller):
+        return None
+    frame: FrameType | None = caller
+    while frame is not None:
+        if frame.f_code is _sequential_call:
+            found = frame.f_locals
+            count = len(keras.tree.flatten(found["inputs"]))
+            if count > 1 and getattr(found["self"], "_functional", None) is not None:
+                return found["self"].name, count
+        frame = frame.f_back
+    return None
+
+
+def _is_of_keras(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] == "keras"
 
 
 class Stacked(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from numbers import Number
+from types import FrameType
 from typing import Any
 
 import keras
 import numpy as np
 
-from shared_dense import symbolic
+from shared_dense import compat, symbolic
 from shared_dense.structures import is_tensor, leaves
 
 
@@ -21,7 +23,8 @@ class StructuredLayer:
         Raises:
             TypeError: there are several inputs that are no structure; or an input is a number, a
                 string, an array of objects, or a symbolic tensor of another Keras (`tf_keras`).
-            ValueError: there is no input, or one is None.
+            ValueError: there is no input, or one is None; or a Sequential that the layer is in
+                gives it the first of several inputs.
         """
         if others:  # Keras would take the second for `training`
             raise TypeError(
@@ -29,6 +32,8 @@ class StructuredLayer:
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
         self._must_be_tensors(inputs)
+        if not isinstance(inputs, (dict, list, tuple)):
+            self._must_be_all(sys._getframe(1))
         if keras.backend.backend() != "tensorflow":
             return super().__call__(inputs, **kwargs)
         from shared_dense import paths
@@ -38,6 +43,17 @@ class StructuredLayer:
         if paths.last() is not before:  # a layer that multiplies nothing takes no path
             paths.remember_for(self)
         return outputs
+
+    def _must_be_all(self, caller: FrameType) -> None:
+        """Raises where a Sequential that this layer is in gives it the first of several inputs."""
+        dropped = compat.dropping_sequential(caller)
+        if dropped is not None:
+            name, count = dropped
+            raise ValueError(
+                f'Sequential "{name}" was called on {count} inputs, knows of one, and would drop '
+                f"the others, which {self._title()} never sees. Call shared_dense.Shared(model) on "
+                "them, which computes them together; or build the model without keras.Input."
+            )
 
     def _must_be_tensors(self, inputs: Any) -> None:
         """Raises unless Keras can take every leaf for a tensor, in words that name the leaf."""
