@@ -203,8 +203,8 @@ def test_nobody_asks_for_a_kernel_gradient_that_nobody_trains(path, rng, calls):
 @pytest.mark.parametrize(
     ("trains", "handed_on"),
     [
-        (True, []),
-        ([True] * 3, []),
+        (True, [True] * 3),
+        ([True] * 3, [True] * 3),
         ((True, np.bool_(False), True), [True, False, True]),
         (False, [False] * 3),
     ],

@@ -19,7 +19,7 @@ from test_gradients import ACTIVATIONS, ZERO, check, draw, flat, tensors
 
 import shared_dense as sd
 from shared_dense import compat, loader
-from shared_dense.gradients import NEED_PRE_ACTIVATION
+from shared_dense.activations import NEED_PRE_ACTIVATION
 
 FORWARD, BACKWARD = "SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"
 TIMES = 3

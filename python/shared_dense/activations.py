@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from shared_dense.composition import ACTIVATIONS
 from shared_dense.suggestions import nearest
 
+# f'(z) cannot be had from f(z) for these: the pre-activation is kept or made again.
+NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
 # The same function under the other name that Keras and TensorFlow give it.
 _ALIASES = {"swish": "silu"}
 
 
-def _known_functions() -> dict[Callable, str]:
+@functools.cache
+def _known_functions(keras: Any) -> dict[Callable, str]:
     functions = {
         tf.identity: "linear",
         tf.nn.relu: "relu",
@@ -26,7 +31,6 @@ def _known_functions() -> dict[Callable, str]:
         tf.nn.silu: "silu",
         tf.nn.gelu: "gelu",
     }
-    keras = sys.modules.get("keras")
     if keras is not None:
         for name in ACTIVATIONS:
             function = getattr(keras.activations, name, None)
@@ -35,8 +39,25 @@ def _known_functions() -> dict[Callable, str]:
     return functions
 
 
-def resolve(activation: str | Callable | None) -> tuple[str, Callable | None]:
-    """What the op fuses, and the function that is left to apply to its result, if any.
+class Resolved(NamedTuple):
+    """What the op fuses, and the function that is left to apply to its result, if any."""
+
+    name: str
+    after: Callable | None
+
+
+def resolve_each(
+    activations: Sequence[Any], one: Callable[[Any], Resolved] | None = None
+) -> list[Resolved]:
+    """`one` (`resolve`) of each of a list, in which the same may come many times."""
+    one = one or resolve
+    distinct = {id(activation): activation for activation in activations}
+    found = {key: one(activation) for key, activation in distinct.items()}
+    return [found[id(activation)] for activation in activations]
+
+
+def resolve(activation: str | Callable | None) -> Resolved:
+    """What stands for an activation.
 
     Args:
         activation: None, a name, a function of `tf.nn` or `keras.activations` with its defaults,
@@ -47,7 +68,7 @@ def resolve(activation: str | Callable | None) -> tuple[str, Callable | None]:
         TypeError: neither a name nor a function.
     """
     if activation is None:
-        return "linear", None
+        return Resolved("linear", None)
     if isinstance(activation, str):
         name = _ALIASES.get(activation, activation)
         if name not in ACTIVATIONS:
@@ -56,14 +77,14 @@ def resolve(activation: str | Callable | None) -> tuple[str, Callable | None]:
                 f"{nearest(activation, [*ACTIVATIONS, *_ALIASES])}; it fuses "
                 f"{', '.join(sorted(ACTIVATIONS))}. Pass any other as a function."
             )
-        return name, None
+        return Resolved(name, None)
     if not callable(activation):
         raise TypeError(
             "activation must be None, a name, a function, or a list of these, one per input; got "
             f"{activation!r}"
         )
     try:
-        name = _known_functions().get(activation)
+        name = _known_functions(sys.modules.get("keras")).get(activation)
     except TypeError:  # an unhashable callable
         name = None
-    return ("linear", activation) if name is None else (name, None)
+    return Resolved("linear", activation) if name is None else Resolved(name, None)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
+
+try:
+    from tensorflow.python.framework.ops import EagerTensor as _EagerTensor
+    from tensorflow.python.ops.resource_variable_ops import ResourceVariable as _Variable
+
+    # What `dtype` and `shape` are made of, an object of Python each time.
+    _shape_of, _dtype_of = _EagerTensor._shape_tuple, _EagerTensor._datatype_enum
+except (ImportError, AttributeError):
+    _EagerTensor = None
 
 try:
     from tensorflow.python.eager.record import could_possibly_record as _could_possibly_record
@@ -44,6 +53,12 @@ try:
 except (ImportError, AttributeError):
     _Register = None
 
+try:
+    from keras.src.backend.common.variables import get_autocast_scope as _autocast_scope
+    from keras.src.distribution.distribution_lib import distribution as _distribution
+except ImportError:
+    _autocast_scope = None
+
 _sequential_call = keras.Sequential.call.__code__
 
 # Modules that trace a model to write it for a runtime that knows no op of ours.
@@ -57,6 +72,29 @@ EXPORTERS = {
     "tensorflowjs": "TensorFlow.js",
     "tf2onnx": "ONNX",
 }
+
+
+def keras_adds_nothing(layer: keras.layers.Layer, xs: Sequence[Any]) -> bool:
+    """Whether `Layer.__call__` on tensors for which `all_eager` holds would do what `call` does.
+
+    Its ways of a layer that is built: to cast, to mask, to record losses, to make a graph, to
+    lay out, to quantize. Going through them takes ten times as long as a small product.
+    """
+    # `call` of the instance: somebody put another in its place.
+    return (
+        _autocast_scope is not None
+        and layer.built
+        and layer._called
+        and "call" not in vars(layer)
+        and not layer._remat_mode
+        and layer.quantization_mode is None
+        and layer.activity_regularizer is None
+        and layer.compute_dtype == layer.variable_dtype == xs[0].dtype.name
+        and _autocast_scope() is None
+        and _distribution() is None
+        and all_of_dtype(xs, xs[0].dtype)
+        and not any(map(vars, xs))  # where Keras keeps a mask
+    )
 
 
 def dropping_sequential(caller: FrameType) -> tuple[str, int] | None:
@@ -90,6 +128,26 @@ class Stacked(NamedTuple):
 
     tensor: Any
     stacked: bool
+
+
+def all_eager(values: Iterable[Any]) -> bool:
+    """Whether these are all tensors outside of graphs; False where TensorFlow cannot be asked."""
+    return _EagerTensor is not None and {*map(type, values)} == {_EagerTensor}
+
+
+def all_readable(values: Iterable[Any]) -> bool:
+    """Whether these are tensors outside of graphs or plain variables, as ops take them."""
+    return {*map(type, values)} <= {_EagerTensor, _Variable}
+
+
+def all_of_dtype(tensors: Iterable[Any], dtype: Any) -> bool:
+    """Whether tensors for which `all_eager` holds have this dtype."""
+    return {*map(_dtype_of, tensors)} <= {dtype.as_datatype_enum}
+
+
+def shapes(tensors: Iterable[Any]) -> Iterator[tuple[int, ...]]:
+    """The shapes of tensors for which `all_eager` holds."""
+    return map(_shape_of, tensors)
 
 
 def register_vectorized(

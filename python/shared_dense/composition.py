@@ -68,13 +68,6 @@ def _vector(bias: tf.Tensor, kernel: tf.Tensor, transpose_kernel: bool) -> tf.Te
         return tf.identity(bias)
 
 
-def bias_of_each(bias_of: Sequence[int], biases: int, inputs: int) -> Sequence[int]:
-    """Per input the index of its bias, -1 for none; none given: no bias, one, or one per input."""
-    if bias_of:
-        return bias_of
-    return range(inputs) if biases > 1 else [biases - 1] * inputs
-
-
 def shared_matmul(
     inputs: Sequence[tf.Tensor],
     kernel: tf.Tensor,
@@ -85,20 +78,29 @@ def shared_matmul(
     trains_kernel: Sequence[bool],
     functions: dict[str, Callable] = ACTIVATIONS,
 ) -> list[tf.Tensor]:
-    """Plain reuse: a matmul, a bias and an activation per input. Arguments as the op's."""
+    """Plain reuse: a matmul, a bias and an activation per input.
+
+    Args:
+        inputs: as the op's.
+        kernel: as the op's.
+        biases: as the op's.
+        activations: a name for each input.
+        transpose_kernel: as the op's.
+        bias_of: for each input the index of its bias, -1 for none.
+        trains_kernel: a flag for each input.
+        functions: what the names stand for.
+    """
     biases = [_vector(b, kernel, transpose_kernel) for b in biases]
-    bias_of = bias_of_each(bias_of, len(biases), len(inputs))
     outputs = []
-    for i, x in enumerate(inputs):
-        trains = not trains_kernel or trains_kernel[i]
+    for x, name, b, trains in zip(inputs, activations, bias_of, trains_kernel, strict=True):
         z = matmul(x, kernel if trains else tf.stop_gradient(kernel), transpose_kernel)
-        if bias_of[i] >= 0:
-            bias = biases[bias_of[i]]
+        if b >= 0:
+            bias = biases[b]
             # Grappler fuses BiasAdd, not +, into the matmul; but BiasAdd wants rank >= 2, and a
             # kernel of unknown size may be empty.
             fuses = kernel.shape.is_fully_defined() and (z.shape.rank or 0) >= 2
             z = tf.nn.bias_add(z, bias) if fuses else z + bias
-        outputs.append(functions[activations[0 if len(activations) == 1 else i]](z))
+        outputs.append(functions[name](z))
     return outputs
 
 
@@ -114,28 +116,24 @@ def concatenated(
     """One product over the rows of all inputs, and slices of it: the form for other runtimes.
 
     They lay a kernel out anew for each product that reads it. What does not train the kernel has a
-    product of its own, of a constant. Arguments as the op's.
+    product of its own, of a constant. Arguments as of `shared_matmul`.
     """
-    n = len(inputs)
-    bias_of = bias_of_each(bias_of, len(biases), n)
-    names = activations * n if len(activations) == 1 else activations
-    trains = trains_kernel or [True] * n
-    outputs = [None] * n
-    for flag in dict.fromkeys(trains):
-        places = [i for i in range(n) if trains[i] == flag]
+    outputs = [None] * len(inputs)
+    for flag in dict.fromkeys(trains_kernel):
+        places = [i for i, trains in enumerate(trains_kernel) if trains == flag]
         xs = [inputs[i] for i in places]
-        uses = {(bias_of[i], names[i]) for i in places}
+        uses = {(bias_of[i], activations[i]) for i in places}
         all_alike = len(uses) == 1
         bias, name = uses.pop() if all_alike else (-1, "linear")
         rows = xs[0] if len(xs) == 1 else tf.concat([_rows(x) for x in xs], 0)
         own = [biases[bias]] if bias >= 0 else []
         (found,) = shared_matmul(
-            [rows], kernel, own, [name], transpose_kernel, (), [flag], EXPORTED
+            [rows], kernel, own, [name], transpose_kernel, [min(bias, 0)], [flag], EXPORTED
         )
         for i, y in zip(places, _parts(found, xs), strict=True):
             if not all_alike:
                 y = y + biases[bias_of[i]] if bias_of[i] >= 0 else y
-                y = EXPORTED[names[i]](y)
+                y = EXPORTED[activations[i]](y)
             outputs[i] = y
     return outputs
 

@@ -63,41 +63,57 @@ def _fused(
     """By shared_matmul; None where that does not compute what Dense does."""
     import tensorflow as tf
 
-    from shared_dense.activations import resolve
-    from shared_dense.ops import shared_matmul
+    from shared_dense.activations import resolve_each
+    from shared_dense.ops import product
 
-    composite = (tf.SparseTensor, tf.RaggedTensor)
-    xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in xs]
-    kernel = tf.convert_to_tensor(kernel)
     # One tensor per variable: what is the same bias to Keras is the same to the op. Read once.
     distinct = {id(b): b for b in biases if b is not None}
-    tensors = {key: tf.convert_to_tensor(b) for key, b in distinct.items()}
-    if any(isinstance(x, tf.SparseTensor) or _is_wider(x, kernel) for x in xs):
-        leave_to_keras("an input is sparse, or of a wider dtype than the layer")
-        return None
-    if not kernel.dtype.is_floating or any(b.dtype != kernel.dtype for b in tensors.values()):
+    values = _as_they_are(xs, [kernel, *distinct.values()])
+    if values is None:
+        composite = (tf.SparseTensor, tf.RaggedTensor)
+        xs = [x if isinstance(x, composite) else tf.convert_to_tensor(x) for x in xs]
+        values = [tf.convert_to_tensor(value) for value in (kernel, *distinct.values())]
+        if any(isinstance(x, tf.SparseTensor) or _is_wider(x, values[0]) for x in xs):
+            leave_to_keras("an input is sparse, or of a wider dtype than the layer")
+            return None
+        # Keras casts what its policy covers; Dense's matmul casts the rest, integers first.
+        xs = [tf.cast(x, values[0].dtype) for x in xs]
+    kernel, *values = values
+    if not kernel.dtype.is_floating or any(value.dtype != kernel.dtype for value in values):
         leave_to_keras("the kernel is not of floats, or of another dtype than a bias")
         return None
-    # Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes the
-    # stable form of the cross-entropy from them: fused, they would be gone and the loss another.
-    apart = [a if resolve(a)[0] == "sigmoid" else None for a in activations]
-    outputs = shared_matmul(
-        # Keras casts what its policy covers; Dense's matmul casts the rest, integers first.
-        [tf.cast(x, kernel.dtype) for x in xs],
+    value_of = dict(zip(distinct, values, strict=True))
+    return product(
+        xs,
         kernel,
-        _one_or_each([None if b is None else tensors[id(b)] for b in biases]),
-        activation=_one_or_each(
-            [None if late is not None else a for a, late in zip(activations, apart, strict=True)]
-        ),
-        transpose_kernel=transpose_kernel,
-        trains_kernel=list(trains_kernel),
+        [None if b is None else value_of[id(b)] for b in biases],
+        resolve_each(activations, _resolve),
+        trains_kernel,
+        transpose_kernel,
     )
-    return [y if late is None else late(y) for y, late in zip(outputs, apart, strict=True)]
 
 
-def _one_or_each(values: list[Any]) -> Any:
-    """One for all inputs, where it is the same for all: the op then takes one."""
-    return values[0] if all(value is values[0] for value in values) else values
+def _as_they_are(xs: Sequence[Any], weights: Sequence[Any]) -> list[Any] | None:
+    """The weights as an eager op takes them at once; None unless it takes the inputs, too."""
+    from shared_dense import compat
+
+    if not compat.all_eager(xs):
+        return None
+    values = [w.value if isinstance(w, keras.Variable) else w for w in weights]
+    fit = compat.all_readable(values) and compat.all_of_dtype(xs, values[0].dtype)
+    return values if fit else None
+
+
+def _resolve(activation: Callable | None) -> Any:
+    """As shared_matmul, but that a sigmoid is left to apply.
+
+    Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes the
+    stable form of the cross-entropy from them: fused, they would be gone and the loss another.
+    """
+    from shared_dense.activations import Resolved, resolve
+
+    resolved = resolve(activation)
+    return Resolved("linear", activation) if resolved.name == "sigmoid" else resolved
 
 
 def _is_wider(x: Any, kernel: Any) -> bool:

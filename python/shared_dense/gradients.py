@@ -10,9 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from shared_dense import compat, composition, loader, outputs, paths
-
-# f'(z) cannot be had from f(z) for these: the pre-activation is kept or made again.
-NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})
+from shared_dense.activations import NEED_PRE_ACTIVATION
 
 
 def _registers(op: str) -> Callable[[Callable], Callable]:
@@ -28,12 +26,21 @@ def _registers(op: str) -> Callable[[Callable], Callable]:
 
 
 def attributes_of(op) -> dict[str, Any]:
-    """What both ops and the composition take."""
+    """What both ops and the composition take, each list with one for each input.
+
+    A graph of before may have one activation for all, no flags where all train the kernel, and no
+    indices where biases are none, one, or one for each input.
+    """
+    n, num_biases = op.get_attr("N"), op.get_attr("B")
+    names = [tf.compat.as_str(name) for name in op.get_attr("activations")]
+    bias_of = op.get_attr("bias_of")
+    if not bias_of:
+        bias_of = list(range(n)) if num_biases > 1 else [num_biases - 1] * n
     return {
-        "activations": [tf.compat.as_str(name) for name in op.get_attr("activations")],
+        "activations": names * n if len(names) == 1 else names,
         "transpose_kernel": op.get_attr("transpose_kernel"),
-        "bias_of": op.get_attr("bias_of"),
-        "trains_kernel": op.get_attr("trains_kernel"),
+        "bias_of": bias_of,
+        "trains_kernel": op.get_attr("trains_kernel") or [True] * n,
     }
 
 
@@ -70,12 +77,12 @@ def _shared_matmul_grad(op, *grads):
     used = outputs.asked_for(op.outputs[:n], grads[:n])
     bias_indices = range(len(biases))
     if len(used) < n:
-        attributes, bias_indices = _of_some(attributes, used, n, len(biases))
-    names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
+        attributes, bias_indices = _of_some(attributes, used)
+    names = attributes["activations"]
     # An eager tape says what nobody will look at; a graph does not.
     skipped = frozenset(getattr(op, "skip_input_indices", None) or ())
     needs_input = [i not in skipped for i in used]
-    needs_kernel = n not in skipped and (not trains_kernel or any(trains_kernel))
+    needs_kernel = n not in skipped and any(attributes["trains_kernel"])
     needs_biases = any(n + 1 + i not in skipped for i in bias_indices)
     operands = {
         "inputs": [inputs[i] for i in used],
@@ -85,16 +92,14 @@ def _shared_matmul_grad(op, *grads):
 
     ops = loader.load().ops
     kept = op.outputs[n:] and [op.outputs[n + i] for i in used]
-    per_input = names * len(used) if len(names) == 1 else names
-    if any(name in NEED_PRE_ACTIVATION for name in per_input) and not kept:
-        kept = ops.shared_dense_shared_mat_mul(
-            **operands, **(attributes | {"activations": ["linear"]})
-        ).outputs
+    if not kept and not NEED_PRE_ACTIVATION.isdisjoint(names):
+        linear = attributes | {"activations": ["linear"] * len(used)}
+        kept = ops.shared_dense_shared_mat_mul(**operands, **linear).outputs
     saved = []
-    if any(name != "linear" for name in per_input):
+    if any(name != "linear" for name in names):
         saved = [
             kept[i] if name in NEED_PRE_ACTIVATION else outputs.handed_out(op.outputs[used[i]])
-            for i, name in enumerate(per_input)
+            for i, name in enumerate(names)
         ]
     # `pre_activations` is a cache, not a result: what flows into it is dropped on purpose.
     found = ops.shared_dense_shared_mat_mul_grad(
@@ -119,20 +124,15 @@ def _shared_matmul_grad(op, *grads):
     return result
 
 
-def _of_some(
-    attributes: dict[str, Any], used: list[int], n: int, num_biases: int
-) -> tuple[dict[str, Any], list[int]]:
+def _of_some(attributes: dict[str, Any], used: list[int]) -> tuple[dict[str, Any], list[int]]:
     """The attributes of a call on some of its inputs, and the indices of the biases they use."""
-    names, trains_kernel = attributes["activations"], attributes["trains_kernel"]
-    bias_of = composition.bias_of_each(attributes["bias_of"], num_biases, n)
-    bias_indices = sorted({bias_of[i] for i in used} - {-1})
-    place = {index: at for at, index in enumerate(bias_indices)} | {-1: -1}
-    some = attributes | {
-        "activations": names if len(names) == 1 else [names[i] for i in used],
-        "bias_of": [place[bias_of[i]] for i in used],
-        "trains_kernel": trains_kernel and [trains_kernel[i] for i in used],
+    some = {
+        name: [values[i] for i in used] if isinstance(values, list) else values
+        for name, values in attributes.items()
     }
-    return some, bias_indices
+    bias_indices = sorted({*some["bias_of"]} - {-1})
+    place = {index: at for at, index in enumerate(bias_indices)} | {-1: -1}
+    return some | {"bias_of": [place[index] for index in some["bias_of"]]}, bias_indices
 
 
 @_registers("SharedDense>SharedMatMulGrad")

@@ -8,11 +8,21 @@ from typing import Any
 import keras
 
 from shared_dense import branches as table
+from shared_dense import compat
 from shared_dense.branches import BIAS, KERNEL, Branch
 from shared_dense.dense_call import dense_call, leave_to_keras
 from shared_dense.dense_weights import copy_dense_weights
 from shared_dense.structured_layer import StructuredLayer
-from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
+from shared_dense.structures import (
+    Shape,
+    Width,
+    are_of_width,
+    check,
+    is_shape,
+    is_tensor,
+    known_shape,
+    leaves,
+)
 from shared_dense.suggestions import activation_of
 
 
@@ -80,6 +90,8 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
             is None or has no known width, their widths differ (a kernel is shared among inputs of
             one width), or they are no dict of branches where there are branches.
     """
+
+    keras_adds_nothing = True  # to `call`, but for what compat.keras_adds_nothing looks at
 
     def __init__(
         self,
@@ -340,6 +352,10 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         return next(iter(weights.values()))
 
     def _check_tensors(self, inputs: Any) -> None:
+        if self.built and self.branches is None:
+            xs = keras.tree.flatten(inputs)
+            if compat.all_eager(xs) and are_of_width(self._widths[KERNEL].size, compat.shapes(xs)):
+                return
         self._check(
             shape._replace(sizes=known_shape(shape.sizes))
             for shape in self._shapes(inputs, is_tensor)

@@ -58,45 +58,105 @@ def shared_matmul(
         ValueError: a shape, a count or an activation name does not fit; the message says which.
         tf.errors.InvalidArgumentError: the same, for shapes known only when the op runs.
     """
-    kernel = _tensor(kernel, "kernel", None)
-    xs = _inputs(inputs, kernel.dtype)
-    biases, bias_of = _biases(bias, len(xs), kernel.dtype)
-    fused, after = _activations(activation, len(xs))
-    _check_shapes(xs, kernel, biases, bias_of, transpose_kernel)
+    n = _count(inputs)
+    uses = _each(activation, n, "activation", "pass one, or one per input")
+    return product(
+        inputs,
+        kernel,
+        _each(
+            bias,
+            n,
+            "bias",
+            "pass one bias (a tensor of shape [units]), or a list with one per input",
+        ),
+        activations.resolve_each(uses),
+        _each(trains_kernel, n, "trains_kernel", "pass True, False, or a list with one per input"),
+        transpose_kernel,
+    )
+
+
+def product(
+    inputs: Sequence[Any],
+    kernel: Any,
+    biases: Sequence[Any],
+    uses: Sequence[activations.Resolved],
+    trains_kernel: Sequence[bool],
+    transpose_kernel: bool = False,
+) -> list[tf.Tensor]:
+    """shared_matmul, given one bias (or None), activation and flag for each input."""
+    distinct, bias_of = _distinct(biases)
     attributes = {
-        "activations": fused,
+        "activations": [use.name for use in uses],
         "transpose_kernel": transpose_kernel,
         "bias_of": bias_of,
-        "trains_kernel": _trains_kernel(trains_kernel, len(xs)),
+        "trains_kernel": _flags(trains_kernel),
     }
+    ys = _at_once(inputs, kernel, distinct, attributes)
+    if ys is None:
+        ys = _checked(inputs, kernel, distinct, attributes)
+    if not any(use.after for use in uses):
+        return ys
+    return [use.after(y) if use.after else y for y, use in zip(ys, uses, strict=True)]
 
-    path = paths.choose(kernel.dtype.name, [*xs, kernel])
+
+def _at_once(
+    inputs: Sequence[Any], kernel: Any, biases: list[Any], attributes: dict[str, Any]
+) -> list[tf.Tensor] | None:
+    """By the op, which checks its operands itself; None where it does not take them as they are.
+
+    To look at each of many tensors in Python takes longer than a small call. Where the op refuses
+    them, `_checked` tells why in its own words.
+    """
+    if not (compat.all_eager(inputs) and compat.all_readable([kernel, *biases])):
+        return None
+    path, _ = paths.decide(kernel.dtype.name, inputs, kernel)
+    if path.name != "op" or not tf.executing_eagerly():
+        return None
+    try:
+        ys = _by_op(inputs, kernel, biases, attributes)
+    except (tf.errors.InvalidArgumentError, TypeError, ValueError):
+        return None
+    paths.remember(path)
+    return ys
+
+
+def _checked(
+    inputs: Sequence[Any], kernel: Any, biases: list[Any], attributes: dict[str, Any]
+) -> list[tf.Tensor]:
+    kernel = _tensor(kernel, "kernel", None)
+    xs = [_tensor(x, f"inputs[{i}]", kernel.dtype) for i, x in enumerate(inputs)]
+    names = _bias_names(attributes["bias_of"])
+    bs = [_tensor(b, name, kernel.dtype) for b, name in zip(biases, names, strict=True)]
+    _check_shapes(xs, kernel, dict(zip(names, bs, strict=True)), attributes["transpose_kernel"])
+    path = paths.choose(kernel.dtype.name, xs, kernel)
     if path.name == "op":
-        ops = loader.load().ops
-        keep = compat.may_need_gradient() and _need_pre_activation(fused)
-        with paths.placed():
-            found = ops.shared_dense_shared_mat_mul(
-                inputs=xs,
-                kernel=kernel,
-                biases=biases,
-                **attributes,
-                num_pre_activations=len(xs) if keep else 0,
-            ).outputs
-            ys = outputs.hand_out(found)
-    else:
-        is_export = isinstance(path, paths.ExportPath)
-        plain = composition.concatenated if is_export else composition.shared_matmul
-        ys = plain(xs, kernel, biases, **attributes)
-    return [y if function is None else function(y) for y, function in zip(ys, after, strict=True)]
+        return _by_op(xs, kernel, bs, attributes)
+    is_export = isinstance(path, paths.ExportPath)
+    plain = composition.concatenated if is_export else composition.shared_matmul
+    return plain(xs, kernel, bs, **attributes)
 
 
-def _need_pre_activation(names: Sequence[str]) -> bool:
-    from shared_dense.gradients import NEED_PRE_ACTIVATION
-
-    return not NEED_PRE_ACTIVATION.isdisjoint(names)
+def _by_op(
+    xs: Sequence[tf.Tensor], kernel: Any, biases: list[Any], attributes: dict[str, Any]
+) -> list[tf.Tensor]:
+    """TensorFlow reads variables among the operands faster than Python can."""
+    keep = compat.may_need_gradient() and not activations.NEED_PRE_ACTIVATION.isdisjoint(
+        attributes["activations"]
+    )
+    with paths.placed():
+        found = loader.load().ops.shared_dense_shared_mat_mul(
+            inputs=xs,
+            kernel=kernel,
+            biases=biases,
+            **attributes,
+            num_pre_activations=len(xs) if keep else 0,
+        )
+        return outputs.hand_out(found.outputs)
 
 
 def _tensor(value: Any, name: str, dtype: tf.DType | None) -> tf.Tensor:
+    if compat.all_eager((value,)) and (value.dtype == dtype if dtype else value.dtype.is_floating):
+        return value
     if value is None:
         raise TypeError(f"{name} is None; pass a tensor")
     if isinstance(value, (tf.SparseTensor, tf.RaggedTensor, tf.IndexedSlices)):
@@ -126,7 +186,7 @@ def _tensor(value: Any, name: str, dtype: tf.DType | None) -> tf.Tensor:
     return tensor
 
 
-def _inputs(inputs: Any, dtype: tf.DType) -> list[tf.Tensor]:
+def _count(inputs: Any) -> int:
     if not isinstance(inputs, (list, tuple)):
         raise TypeError(
             f"inputs must be a list or tuple of tensors, got {type(inputs).__name__}; for one "
@@ -134,69 +194,52 @@ def _inputs(inputs: Any, dtype: tf.DType) -> list[tf.Tensor]:
         )
     if not inputs:
         raise ValueError("inputs is empty; pass at least one tensor")
-    return [_tensor(x, f"inputs[{i}]", dtype) for i, x in enumerate(inputs)]
+    return len(inputs)
 
 
-def _biases(bias: Any, n: int, dtype: tf.DType) -> tuple[list[tf.Tensor], list[int]]:
-    """The distinct biases, and which of them each input uses, as the op takes both."""
-    if bias is None:
-        return [], []
-    if not isinstance(bias, (list, tuple)):
-        return [_tensor(bias, "bias", dtype)], []
-    if len(bias) != n:
-        raise ValueError(
-            f"bias is a list of {len(bias)}, but there are {n} inputs; pass one bias (a tensor of "
-            "shape [units]), or a list with one per input"
-        )
-    # By identity: equal biases that are not the same one have gradients of their own.
-    biases: list[tf.Tensor] = []
+def _each(value: Any, n: int, name: str, hint: str) -> Sequence[Any]:
+    """One for each input, of one for all or a list."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * n
+    if len(value) != n:
+        raise ValueError(f"{name} is a list of {len(value)}, but there are {n} inputs; {hint}")
+    return value
+
+
+def _distinct(biases: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The distinct biases, and for each input the index of its own, -1 for none.
+
+    By identity: equal biases that are not the same one have gradients of their own.
+    """
+    distinct: list[Any] = []
     index_of = {id(None): -1}
-    for i, b in enumerate(bias):
-        if id(b) not in index_of:
-            index_of[id(b)] = len(biases)
-            biases.append(_tensor(b, f"bias[{i}]", dtype))
-    return biases, [index_of[id(b)] for b in bias]
+    for bias in biases:
+        if id(bias) not in index_of:
+            index_of[id(bias)] = len(distinct)
+            distinct.append(bias)
+    return distinct, [index_of[id(bias)] for bias in biases]
 
 
-def _trains_kernel(trains: bool | Sequence[bool], n: int) -> list[bool]:
-    """One per input, or nothing where all do, as the op takes it."""
-    flags = list(trains) if isinstance(trains, (list, tuple)) else [trains] * n
-    if len(flags) != n:
-        raise ValueError(
-            f"trains_kernel is a list of {len(flags)}, but there are {n} inputs; pass True, False, "
-            "or a list with one per input"
+def _bias_names(bias_of: list[int]) -> list[str]:
+    """What the user calls each distinct bias: one for all inputs is no list."""
+    count = len({*bias_of} - {-1})
+    if count == 1 and -1 not in bias_of:
+        return ["bias"]
+    return [f"bias[{bias_of.index(i)}]" for i in range(count)]
+
+
+def _flags(trains_kernel: Sequence[bool]) -> list[bool]:
+    if not {*map(type, trains_kernel)} <= {bool, np.bool_}:
+        one = all(flag is trains_kernel[0] for flag in trains_kernel)
+        raise TypeError(
+            "trains_kernel must be True, False, or a list of these, one per input; got "
+            f"{trains_kernel[0] if one else list(trains_kernel)!r}"
         )
-    for flag in flags:
-        if not isinstance(flag, (bool, np.bool_)):
-            raise TypeError(
-                "trains_kernel must be True, False, or a list of these, one per input; got "
-                f"{trains!r}"
-            )
-    return [] if all(flags) else [bool(flag) for flag in flags]
-
-
-def _activations(
-    activation: Activation | Sequence[Activation], n: int
-) -> tuple[list[str], list[Callable | None]]:
-    """Names for the op (one, or one per input) and what is left to apply per output."""
-    if not isinstance(activation, (list, tuple)):
-        name, after = activations.resolve(activation)
-        return [name], [after] * n
-    if len(activation) != n:
-        raise ValueError(
-            f"activation is a list of {len(activation)}, but there are {n} inputs; pass one, or "
-            "one per input"
-        )
-    resolved = [activations.resolve(a) for a in activation]
-    return [name for name, _ in resolved], [after for _, after in resolved]
+    return list(map(bool, trains_kernel))
 
 
 def _check_shapes(
-    xs: list[tf.Tensor],
-    kernel: tf.Tensor,
-    biases: list[tf.Tensor],
-    bias_of: list[int],
-    transpose_kernel: bool,
+    xs: list[tf.Tensor], kernel: tf.Tensor, biases: dict[str, tf.Tensor], transpose_kernel: bool
 ) -> None:
     """Raises ValueError for what static shapes already show to be wrong, on any path."""
     if kernel.shape.rank is None:
@@ -217,9 +260,8 @@ def _check_shapes(
                 f"{' (transposed)' if transpose_kernel else ''} takes inputs whose last axis is "
                 f"{in_features}. One kernel is shared among inputs of one width."
             )
-    for i, bias in enumerate(biases):
+    for name, bias in biases.items():
         if not bias.shape.is_compatible_with([units]):
-            name = f"bias[{bias_of.index(i)}]" if bias_of else "bias"
             raise ValueError(
                 f"{name} has shape {tuple(bias.shape)}, but the kernel {tuple(kernel.shape)} "
                 f"takes biases of shape ({units},)"

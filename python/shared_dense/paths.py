@@ -89,18 +89,18 @@ def _gpu_visible() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
 
 
-def _device(tensors: Sequence[tf.Tensor]) -> str:
+def _device(inputs: Sequence[tf.Tensor], kernel: Any) -> str:
     """Where TensorFlow would run an op on these: eager tensors know, a graph mostly does not."""
     if not _gpu_visible():
         return "CPU"
-    names = [tensor.device or "" for tensor in tensors]
+    names = [tensor.device or "" for tensor in (*inputs, kernel)]
     if all("CPU" in name.upper() for name in names):
         return "CPU"
     return "GPU"
 
 
-def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
-    """The path, and whether a fallback is news that the user should be warned of."""
+def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, bool]:
+    """The path for a call on these, and whether it is a fallback that its user should know of."""
     if _exports:
         return ExportPath("fallback", "inside shared_dense.export()"), False
     runtime = "" if tf.executing_eagerly() else _exporter()
@@ -115,7 +115,7 @@ def _choose(dtype: str, tensors: Sequence[tf.Tensor]) -> tuple[Path, bool]:
     library = loader.load()
     if not library.available:
         return Path("fallback", library.reason), True
-    device = _device(tensors)
+    device = _device(inputs, kernel)
     if device == "GPU" and loader.gpu().reason:
         return Path("fallback", f"the op has no kernel on GPU: {loader.gpu().reason}"), True
     if dtype not in OP_DTYPES[device]:
@@ -155,11 +155,16 @@ def _callers_level() -> int:
     return level
 
 
-def choose(dtype: str, tensors: Sequence[tf.Tensor]) -> Path:
-    """The path for a call on these tensors; remembered for status(), warned of once a reason."""
+def remember(path: Path) -> None:
+    """Remembers for status() that a call took this path."""
     global _last
-    path, news = _choose(dtype, tensors)
     _last = path
+
+
+def choose(dtype: str, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> Path:
+    """The path for a call on these tensors; remembered for status(), warned of once a reason."""
+    path, news = decide(dtype, inputs, kernel)
+    remember(path)
     if news and path.reason not in _warned:
         _warned.add(path.reason)
         warnings.warn(
@@ -173,8 +178,7 @@ def choose(dtype: str, tensors: Sequence[tf.Tensor]) -> Path:
 
 def took_keras(reason: str) -> None:
     """Remembers for status() that a layer left the computation to Keras, and why."""
-    global _last
-    _last = Path("keras", reason)
+    remember(Path("keras", reason))
 
 
 def add_reason(reason: str) -> None:

@@ -31,18 +31,38 @@ class StructuredLayer:
                 f"{self._title()} takes its inputs as one argument: a list, a tuple or a dict, as "
                 f"in layer([a, b]). It was given {1 + len(others)} arguments."
             )
-        self._must_be_tensors(inputs)
         if not isinstance(inputs, (dict, list, tuple)):
             self._must_be_all(sys._getframe(1))
         if keras.backend.backend() != "tensorflow":
+            self._must_be_tensors(inputs)
             return super().__call__(inputs, **kwargs)
         from shared_dense import paths
 
         before = paths.last()
-        outputs = super().__call__(inputs, **kwargs)
+        outputs = None if kwargs else self._at_once(inputs)
+        if outputs is None:
+            self._must_be_tensors(inputs)
+            outputs = super().__call__(inputs, **kwargs)
         if paths.last() is not before:  # a layer that multiplies nothing takes no path
             paths.remember_for(self)
         return outputs
+
+    def _at_once(self, inputs: Any) -> Any:
+        """The outputs, by `call` alone; None where Keras does more, or has an error to tell."""
+        # A class says so itself: a subclass may have a hook that Keras calls.
+        if not vars(type(self)).get("keras_adds_nothing", False):
+            return None
+        import tensorflow as tf
+
+        xs = keras.tree.flatten(inputs)
+        if not (compat.all_eager(xs) and tf.executing_eagerly()):
+            return None
+        if not compat.keras_adds_nothing(self, xs):
+            return None
+        try:
+            return self.call(inputs)
+        except Exception:  # Keras's way comes to it again, and tells it in Keras's words
+            return None
 
     def _must_be_all(self, caller: FrameType) -> None:
         """Raises where a Sequential that this layer is in gives it the first of several inputs."""
@@ -57,6 +77,8 @@ class StructuredLayer:
 
     def _must_be_tensors(self, inputs: Any) -> None:
         """Raises unless Keras can take every leaf for a tensor, in words that name the leaf."""
+        if compat.all_eager(keras.tree.flatten(inputs)):
+            return
         found = list(leaves(inputs, is_tensor))
         if not found:
             raise ValueError(

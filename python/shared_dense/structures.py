@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -40,6 +40,11 @@ def known_shape(x: Any) -> tuple[int | None, ...] | None:
     if shape is None:
         return None
     return (None, None) if getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def are_of_width(width: int, shapes: Iterable[Sequence[int]]) -> bool:
+    """Whether known shapes are fit for a layer of this width, in `check`'s sense: sooner known."""
+    return all(len(shape) >= 2 and shape[-1] == width for shape in shapes)
 
 
 def leaves(

@@ -69,6 +69,8 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
             units.
     """
 
+    keras_adds_nothing = True  # to `call`, but for what compat.keras_adds_nothing looks at
+
     def __init__(
         self,
         tied_to: keras.layers.Dense | keras.layers.Embedding,

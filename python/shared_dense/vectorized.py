@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from shared_dense import composition, loader
+from shared_dense.activations import NEED_PRE_ACTIVATION
 from shared_dense.compat import Stacked, register_vectorized
-from shared_dense.gradients import NEED_PRE_ACTIVATION, attributes_of
+from shared_dense.gradients import attributes_of
 
 # f'(z) from y = f(z), as the op has it.
 _SLOPES = {
@@ -79,7 +80,7 @@ def _products(
     bias_of: Sequence[int],
     trains_kernel: Sequence[bool],
 ) -> list[Stacked]:
-    """xs[i] . kernel + bias, whatever is stacked; `bias_of` has one index per input."""
+    """xs[i] . kernel + bias, whatever is stacked."""
     if not xs:
         return []
     fused = not any(bias.stacked for bias in biases)
@@ -88,7 +89,7 @@ def _products(
         zs = [
             _batched_product(
                 x,
-                kernel.tensor if not trains_kernel or trains_kernel[i] else constant,
+                kernel.tensor if trains_kernel[i] else constant,
                 transpose_kernel,
             )
             for i, x in enumerate(xs)
@@ -99,9 +100,9 @@ def _products(
             inputs=[x.tensor for x in xs],
             kernel=kernel.tensor,
             biases=[bias.tensor for bias in biases] if fused else [],
-            activations=["linear"],
+            activations=["linear"] * len(xs),
             transpose_kernel=transpose_kernel,
-            bias_of=bias_of if fused else [],
+            bias_of=bias_of if fused else [-1] * len(xs),
             trains_kernel=trains_kernel,
         ).outputs
         zs = [Stacked(z, x.stacked) for z, x in zip(found, xs, strict=True)]
@@ -129,9 +130,7 @@ def _forward(op, operands: list[Stacked]) -> list[Stacked]:
             for y, x in zip(results, xs if results else [], strict=True)
         ]
     names = attributes.pop("activations")
-    attributes["bias_of"] = composition.bias_of_each(attributes["bias_of"], len(biases), n)
     zs = _products(xs, kernel, biases, **attributes)
-    names = names * n if len(names) == 1 else names
     outputs = [
         Stacked(composition.ACTIVATIONS[name](z.tensor), z.stacked)
         for name, z in zip(names, zs, strict=True)
@@ -172,10 +171,7 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
     biases = operands[2 * n + 1 : 2 * n + 1 + num_biases]
     saved = operands[2 * n + 1 + num_biases :]
     attributes = attributes_of(op)
-    names, transpose_kernel = attributes["activations"], attributes["transpose_kernel"]
-    names = names * n if len(names) == 1 else names
-    bias_of = composition.bias_of_each(attributes["bias_of"], num_biases, n)
-    trains = attributes["trains_kernel"] or [True] * n
+    names, transpose_kernel, bias_of, trains = attributes.values()
 
     def of_each(values, indices):
         return [values[i] for i in indices]
