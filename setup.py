@@ -19,7 +19,8 @@ NO_EXTENSION = os.environ.get("SHARED_DENSE_NO_EXTENSION", "0") not in ("", "0")
 def tensorflow_requirement():
     """The TensorFlow the wheel runs on: any when Python-only, else the minor it is built with."""
     if NO_EXTENSION:
-        return "tensorflow>=2.18"
+        found = tensorflow_package.installed(tensorflow_package.of_environment())
+        return tensorflow_package.requirement_of_python_only(found)
     found = tensorflow_package.installed()
     # An sdist is made without one; a build stops in CMake.
     return tensorflow_package.requirement(*found) if found else tensorflow_package.SHIPPED_FOR

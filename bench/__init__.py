@@ -14,7 +14,8 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
     format         3; another number is another layout
     machine        cpu, cores, threads (of --threads), isa, caches [{name, size in bytes, count}]
     versions       shared_dense, compiler, tensorflow, keras, numpy, python
-    commit         {hash, dirty}; null outside a git checkout
+    package        the folder of shared_dense; "" where it is that of this checkout
+    commit         {hash, dirty}; null outside a git checkout, and of a package elsewhere
     command        the command line, a string
     date           UTC, ISO 8601
     runs           processes that measured the same, one after the other

@@ -15,6 +15,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import machine, processes
@@ -77,7 +78,9 @@ def quiet() -> Iterator[None]:
 
 
 def described(dtypes: Sequence[str]) -> dict:
-    """Versions of all that takes part; for each dtype why the op does not run, "" if it does."""
+    """Versions of all that takes part; where the package is, "" in this checkout; for each dtype
+    why the op does not run, "" if it does.
+    """
     import keras
     import numpy as np
     import tensorflow as tf
@@ -85,8 +88,10 @@ def described(dtypes: Sequence[str]) -> dict:
     import shared_dense as sd
 
     status = sd.status()
+    folder = Path(sd.__file__).resolve().parent
     return {
         "isa": status.isa,
+        "package": "" if folder == processes.ROOT / "python" / "shared_dense" else str(folder),
         "versions": {
             "shared_dense": sd.__version__,
             "compiler": status.compiler,

@@ -11,7 +11,7 @@ MOST_CALLS = 100_000
 # multiplies bfloat16 without vectors on some processors, and would take hours.
 LONGEST, HOPELESS = 0.5, 10
 LEAST = 1e-9  # seconds
-ATTEMPTS = 3
+ATTEMPTS = 10
 
 Run = Callable[[int], float]  # seconds of so many calls
 

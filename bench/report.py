@@ -317,7 +317,9 @@ def text(found: dict) -> str:
     """The tables, with what is needed to read them."""
     m, v, made = found["machine"], found["versions"], found["commit"]
     revision = "no git checkout"
-    if made:
+    if found.get("package"):
+        revision = f"of an unknown commit, the package in {found['package']}"
+    elif made:
         revision = f"commit {made['hash'][:12]}" + (", with changes" if made["dirty"] else "")
     lines = [
         f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['isa']}",

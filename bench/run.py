@@ -153,6 +153,7 @@ class Run:
                 "caches": [cache._asdict() for cache in measured.caches],
             },
             "versions": {},
+            "package": "",
             "commit": machine.commit(),
             "command": shlex.join(["python", "-m", "bench", *arguments]),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -220,6 +221,9 @@ class Run:
             if reason:
                 raise NoOp(f"There is no op to time in {dtype}: {reason}")
         self.found["versions"] = head["versions"]
+        self.found["package"] = head["package"]
+        if head["package"]:
+            self.found["commit"] = None  # the checkout's says nothing of a package elsewhere
         self.found["machine"]["isa"] = head["isa"]
 
     def _start(self, wanted: Sequence[Job], threads: int) -> Iterator[dict]:

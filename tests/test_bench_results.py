@@ -107,7 +107,7 @@ def fake_start(rows, then):
     """Stands in for TensorFlow's process: a head, so many rows, and then an exception."""
 
     def start(jobs, dtypes, *_):
-        yield {"isa": "", "versions": {}, "no_op": dict.fromkeys(dtypes, "")}
+        yield {"isa": "", "package": "", "versions": {}, "no_op": dict.fromkeys(dtypes, "")}
         for job in jobs[:rows]:
             yield {
                 "seconds": {"op": [1.0], "plain": [2.0]},
@@ -140,7 +140,7 @@ def test_several_runs_are_one_row(monkeypatch):
 
     def start(jobs, *_):
         started.append(len(jobs))
-        yield {"isa": "", "versions": {}, "no_op": {}}
+        yield {"isa": "", "package": "", "versions": {}, "no_op": {}}
         for i, _ in enumerate(jobs):
             if len(started) == 3 and i == 1:
                 raise KeyboardInterrupt
@@ -201,7 +201,7 @@ def test_a_row_that_fails_costs_only_itself(monkeypatch, capsys):
     runs = iter([bad, None])
 
     def start(jobs, *_):
-        yield {"isa": "", "versions": {}, "no_op": {}}
+        yield {"isa": "", "package": "", "versions": {}, "no_op": {}}
         assert len(jobs) == 1
         yield next(runs) or {
             "seconds": {"op": [1.0], "plain": [2.0]},
@@ -228,7 +228,12 @@ def test_a_process_that_says_much_is_heard_to_the_end(tmp_path, monkeypatch):
 
 def test_a_dtype_without_an_op_is_told(monkeypatch, capsys):
     def start(*_):
-        yield {"isa": "", "versions": {}, "no_op": {"half": "the op has no float16 kernel"}}
+        yield {
+            "isa": "",
+            "package": "",
+            "versions": {},
+            "no_op": {"half": "the op has no float16 kernel"},
+        }
 
     monkeypatch.setattr(machine, "measure", lambda *_: MEASURED)
     monkeypatch.setattr(graph, "start", start)
@@ -261,6 +266,18 @@ def test_means_are_of_groups_and_of_all(sample):
     )
     assert "stack" in means["skinny"] and "stack" not in means["large"]
     assert means["all"]["stack"] == pytest.approx(means["skinny"]["stack"])
+
+
+def test_a_package_elsewhere_is_told(sample):
+    made = run.Run(plan("forward"), MEASURED, [])
+    head = {"no_op": {}, "versions": {}, "isa": "avx2", "package": ""}
+    made._head(head)
+    assert made.found["commit"] == machine.commit()
+    made._head(head | {"package": "/opt/shared_dense"})
+    assert made.found["commit"] is None and made.found["package"] == "/opt/shared_dense"
+    assert "an unknown commit, the package in /opt/shared_dense" in report.text(
+        sample | {"package": "/opt/shared_dense"}
+    )
 
 
 def test_tables_of_the_sample(sample):

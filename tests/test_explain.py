@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_it_is_the_plan(shape, threads, monkeypatch):
     assert line.startswith(f"forward: {plan['path']} (")
     assert f"depth {plan['depth']}," in line
     assert line.endswith("2 threads") == plan["parallel"]
-    assert ("a copy for each of" in line) == plan["own_copies"]
+    assert ("a copy of the packed kernel for each of" in line) == plan["own_copies"]
     if threads == 1:
         assert line.endswith("one thread, having no other")
 
@@ -117,7 +118,11 @@ def test_verbose_says_every_new_shape_once(value):
 
 def test_threads_of_tensorflow_are_the_default():
     here = len(os.sched_getaffinity(0))
-    assert sd.status().plan([64], 512, 512) == sd.status().plan([64], 512, 512, threads=here)
+    by_default, asked = (
+        sd.status().plan([64], 512, 512, threads=threads).splitlines()[:-1]
+        for threads in (None, here)
+    )
+    assert by_default == asked
 
 
 def test_numpy_sizes_are_refused_by_name():
@@ -157,27 +162,48 @@ def test_it_says_what_to_expect(rows, units, expected):
     assert shapes.parse(line.partition("--also '")[2].rstrip("'")).rows == tuple(rows)
 
 
-def test_what_it_says_is_what_was_measured():
+@pytest.mark.parametrize(
+    "options, asked",
+    [
+        ({}, "--shapes none --also '128x1 64->32'"),
+        ({"dtype": "float64"}, "--dtype float64 --shapes none --also '128x1 64->32'"),
+        ({"dtype": "float16"}, "--dtype half --shapes none --also '128x1 64->32'"),
+        ({"threads": 1}, "--threads 1 --shapes none --also '128x1 64->32'"),
+    ],
+)
+def test_it_says_how_to_measure_that_very_call(options, asked):
+    from bench import __main__ as command
+
+    line = sd.status().plan([1] * 128, 64, 32, **options).splitlines()[-1]
+    assert line.endswith(f"; measure with python -m bench {asked}")
+    found = command._options(shlex.split(asked))
+    assert found.also[0].rows == (1,) * 128
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_it_says_is_what_was_measured(dtype):
     """For every shape of the benchmark, by the medians that docs/benchmarks.md shows."""
     found = json.loads((Path(__file__).parent.parent / "docs" / "benchmarks.json").read_text())
     ratios = {}
     for row in found["results"]:
-        if (row["dtype"], row["threads"], row["jit"], row["kernels"]) == ("float32", 2, False, 1):
+        if (row["dtype"], row["threads"], row["jit"], row["kernels"]) == (dtype, 2, False, 1):
             ratio = row["ratio"]["plain"]["median"]
             ratios.setdefault((*row["rows"], row["in_features"], row["units"]), []).append(ratio)
     assert len(ratios) == 20
     said = set()
     for (*rows, in_features, units), both in ratios.items():
-        line = sd.status().plan(rows, in_features, units).splitlines()[-1]
-        word = line.partition(": ")[2].partition(":")[0]
+        line = sd.status().plan(rows, in_features, units, dtype).splitlines()[-1]
+        word = line.partition(": ")[2].partition(":")[0].partition(",")[0]
         said.add(word)
         if word == "faster":
             assert min(both) > 1.2, line
         elif word == "somewhat faster":
             assert max(both) > 1.2, line
+        elif word == "slower":
+            assert max(both) < 1.3 and min(both) < 1.1, line
         else:
-            assert min(both) > 0.7 and max(both) < 1.6, line
-    assert len(said) == 4
+            assert word == "about the same" and min(both) > 0.7 and max(both) < 1.6, line
+    assert len(said) == (3 if dtype == "float32" else 2)
 
 
 def test_sizes_that_take_no_time_are_not_to_be_measured():

@@ -16,6 +16,7 @@ from graphs import operations_of
 from oracle import ACTIVATIONS
 
 import shared_dense as sd
+from shared_dense.exporting import _with_flat_inputs
 
 K, U = 16, 4
 MODELS = ["dict", "list", "nested", "branches", "tied", "quantized tie", "several layers"]
@@ -154,12 +155,41 @@ def test_a_file_runs_without_the_package(tmp_path):
     assert_close([found[name] for name in found.files], model(batch))
 
 
-def test_errors(tmp_path):
+@keras.saving.register_keras_serializable(package="test_export")
+class Scaled(keras.Model):
+    """A functional model that does more than its graph."""
+
+    def call(self, inputs, training=None):
+        return keras.tree.map_structure(lambda y: 100.0 * y, super().call(inputs))
+
+
+@pytest.mark.parametrize("kind", ["dict", "list", "nested"])
+def test_the_model_for_onnx_calls_the_model(kind):
+    """Keras's exporter to ONNX knows no dict: it gets a model with a list of inputs."""
+    model, batch = model_of(kind)
+    model = Scaled(model.input, model.output)
+    flat, specs = _with_flat_inputs(model)
+    xs = keras.tree.flatten(batch)
+    assert_close(flat(xs), model(batch))
+    assert [spec.name for spec in specs[0]] == [x.name for x in model.inputs]
+
+
+def test_errors(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match=r"model is <function .*keras\.Model"):
         sd.export(lambda x: x, tmp_path / "saved")
     model, _ = model_of("list")
+    for module in ("onnx", "tf2onnx"):
+        monkeypatch.setitem(sys.modules, module, None)  # not installed
+    with pytest.raises(ImportError, match='format="onnx" needs tf2onnx onnx: pip install'):
+        sd.export(model, tmp_path / "model.onnx", format="onnx")
     with pytest.raises(ValueError, match="format"):
         sd.export(model, tmp_path / "saved", format="onyx")
+    unknown = keras.Sequential([sd.SharedDense(U)], name="own")
+    unknown.predict([np.ones((2, K), "float32")] * 2, verbose=0)
+    with pytest.raises(ValueError, match=r"the model 'own' knows no inputs .* input_signature="):
+        sd.export(unknown, tmp_path / "saved")
+    spec = keras.InputSpec(shape=(None, K), dtype="float32")
+    sd.export(unknown, tmp_path / "saved", input_signature=[[spec, spec]], verbose=False)
     # Nothing is left behind: the next call takes the op again.
     sd.SharedDense(U)(np.ones((2, K)))
     assert sd.status().last_path == "op"

@@ -13,7 +13,8 @@ K, UNITS = 67, 33
 
 
 @pytest.fixture
-def rewritten():
+def rewritten(monkeypatch):
+    monkeypatch.delenv(LIST, raising=False)
     before = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({REWRITE: True})
     yield

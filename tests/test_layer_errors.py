@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import shared_dense as sd
 
@@ -15,6 +18,10 @@ NO_TENSORS = {
     "a number": (7, ["inputs is 7, no tensor"]),
     "a string": ([GOOD, "text"], ["inputs[1] is 'text'", "no tensor"]),
     "objects": ([GOOD, np.array([[1], [2, 3]], object)], ["inputs[1] is a NumPy array of objects"]),
+    "ragged": (
+        [GOOD, tf.ragged.constant([[1.0], []])],
+        ["inputs[1] is a RaggedTensor", "to_tensor"],
+    ),
 }
 
 
@@ -38,6 +45,34 @@ def test_inputs_that_are_no_tensors(path, which, case):
     for piece in ['layer "layer"', *pieces]:
         assert piece in str(error.value)
     assert layer([GOOD])[0].shape == (2, K)
+
+
+@pytest.mark.parametrize("which", ["shared", "transposed", "mapped"])
+def test_no_argument(path, which):
+    with pytest.raises(TypeError, match=r'layer "layer" takes its inputs as one .* given no arg'):
+        layers()[which]()
+
+
+def test_symbolic_tensors_are_for_the_layer():
+    with pytest.raises(TypeError, match=r"inputs\[0\] is a symbolic .* use the layer SharedDense"):
+        sd.shared_matmul([keras.Input((K,))], np.ones((K, 2), "float32"))
+
+
+class Mapping(dict):
+    """What Keras takes for a leaf."""
+
+
+@pytest.mark.parametrize("inputs", [Mapping(a=GOOD), collections.deque([GOOD]), [Mapping(a=GOOD)]])
+def test_containers_that_are_no_structure(path, inputs):
+    name = "deque" if isinstance(inputs, collections.deque) else "Mapping"
+    with pytest.raises(TypeError, match=f'layer "layer": inputs has a {name}, .* a list, a tuple'):
+        layers()["shared"](inputs)
+
+
+def test_an_empty_part_of_a_model(path):
+    layer = sd.SharedDense(2)
+    with pytest.raises(ValueError, match=r"inputs\['b'\] is empty; in a model, leave out"):
+        layer({"a": keras.Input((K,)), "b": []})
 
 
 def test_chaining_is_named_where_it_was_meant(path):

@@ -1,7 +1,9 @@
 """Which path is taken, where it is decided and how far a decision reaches."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -106,12 +108,48 @@ def test_every_layer_has_its_own_path():
     assert said["own path 0"].startswith("op (float32 on CPU")
     assert said["own path 1"] == "fallback (inside shared_dense.fallback())"
     assert said["own path 2"].startswith("keras (") and "int8" in said["own path 2"]
-    assert "own path 2: keras" in str(sd.status())
+    again = sd.SharedDense(3, name="own path 0")  # as of a model that is loaded again
+    again([tf.ones([2, 4])])
+    with sd.fallback():
+        again([tf.ones([2, 4])])
+    said = sd.status().layers
+    assert said["own path 0"].startswith("op (") and said["own path 0 (2)"].startswith("fallback")
+    lines = [line.strip() for line in str(sd.status()).splitlines()]
+    assert f"own path 2: {said['own path 2']}" in lines
     assert sd.Shared(tf.keras.layers.ReLU(), name="none")([tf.ones([2, 4])])
     assert "none" not in sd.status().layers
     with sd.fallback():
         by_op(tf.ones([2, 4]))
     assert sd.status().layers["own path 0"].startswith("fallback")
+
+
+def test_every_layer_has_its_own_path_in_threads_too():
+    """While others call, and while layers come and go."""
+    layers = [sd.SharedDense(2, name=f"thread {t}", dtype=t) for t in ("float32", "float64")]
+    for layer in layers:
+        layer.build((None, 3))
+    stop = threading.Event()
+
+    def call(layer):
+        while not stop.is_set():
+            layer([np.ones((2, 3))])
+
+    def come_and_go():
+        while not stop.is_set():
+            sd.SharedDense(2, name="brief")([np.ones((2, 3))])
+
+    with ThreadPoolExecutor(3) as pool:
+        futures = [*(pool.submit(call, layer) for layer in layers), pool.submit(come_and_go)]
+        try:
+            for _ in range(300):
+                said = sd.status().layers
+                for dtype in ("float32", "float64"):
+                    found = said.get(f"thread {dtype}", f"op ({dtype} on CPU)")
+                    assert found == f"op ({dtype} on CPU)"
+        finally:
+            stop.set()
+        for future in futures:
+            future.result()
 
 
 def test_the_status_says_what_works(monkeypatch):

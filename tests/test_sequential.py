@@ -113,6 +113,17 @@ def test_without_an_input_it_takes_all(path, inputs):
     assert len(model(inputs)) == 2  # after a call on one, too
 
 
+def test_a_dict_of_more_features_is_keras_to_choose_from(path, rng):
+    """By the name of the input, as from a pipeline that has an id beside it."""
+    model = keras.Sequential([keras.Input((K,), name="query"), sd.SharedDense(U)])
+    x = rng.standard_normal((4, K)).astype("float32")
+    wanted = model(x)
+    np.testing.assert_array_equal(model({"query": x, "id": np.arange(4)}), wanted)
+    model.compile("sgd", "mse")
+    data = tf.data.Dataset.from_tensor_slices(({"query": x, "id": np.arange(4)}, np.zeros((4, U))))
+    model.fit(data.batch(2), verbose=0)
+
+
 def test_a_call_inside_a_model_of_several_inputs_is_no_drop(path, inputs):
     """A model that is called on two inputs by right, of which a layer in it takes one."""
     x, y = keras.Input((K,)), keras.Input((K,))

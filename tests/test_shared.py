@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import shared_dense as sd
 
@@ -157,7 +158,7 @@ def test_calls_of_any_size_in_a_functional_model(path, rng):
     model = keras.models.clone_model(keras.Model([q, p, n], [first, *rest]))
     xs = [rng.normal(size=(3, K)).astype("float32") for _ in range(3)]
     assert_same([np.array(y) for y in model(xs)], [np.array(layer.layer(x)) for x in xs])
-    assert len(layer.output) == 2
+    assert layer.output is first
 
 
 def test_one_tensor_and_errors(path):
@@ -171,5 +172,101 @@ def test_one_tensor_and_errors(path):
     with pytest.raises(TypeError, match=r"layer\(\[a, b\]\)"):
         layer(np.ones((2, K)), np.ones((2, K)))
     assert layer(np.ones((2, K), "float32")).shape == (2, K)
-    with pytest.raises(ValueError, match="layer"):
-        sd.Shared("relu")
+    for wrong, words in (
+        ("relu", "layer is 'relu'; pass a Keras layer, or a keras.Sequential of several"),
+        ([keras.layers.ReLU()], "keras.Sequential of several"),
+        (keras.layers.ReLU, r"pass an instance: ReLU\(\.\.\.\)"),
+        (tf_keras.layers.ReLU(), "that is a layer of tf_keras; pass one of Keras 3"),
+    ):
+        with pytest.raises(ValueError, match=f"Shared: .*{words}"):
+            sd.Shared(wrong)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_sequential_takes_inputs_of_different_ranks_in_a_model(path, rng, nested):
+    """As in a direct call: its layers are called, each on all of the inputs."""
+    parts = [keras.layers.LayerNormalization(), sd.SharedDense(4)]
+    parts = [keras.Sequential(parts)] if nested else parts
+    layer = sd.Shared(keras.Sequential([*parts, sd.SharedDense(2)]))
+    inputs = [keras.Input((K,)), keras.Input((3, K)), keras.Input((None, K))]
+    model = keras.Model(inputs, layer(inputs))
+    assert [y.shape for y in model.outputs] == [(None, 2), (None, 3, 2), (None, None, 2)]
+    xs = [rng.normal(size=s).astype("float32") for s in ((4, K), (4, 3, K), (4, 5, K))]
+    assert_same(model.predict(xs, verbose=0), [np.array(y) for y in layer(xs)])
+    for y, x in zip(model(xs), xs, strict=True):
+        alone = layer([x.reshape(-1, K)])[0]
+        np.testing.assert_allclose(np.reshape(y, (-1, 2)), alone, atol=1e-6)
+
+
+class Tower(keras.Model):
+    """Layers that are built as they are called, as most users write them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.norm = sd.SharedDense(2), keras.layers.LayerNormalization()
+
+    def call(self, x, training=None):
+        return self.norm(self.dense(x))
+
+
+class Scale(keras.layers.Layer):
+    """One that says nothing of its outputs."""
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(input_shape[-1],), name="scale", initializer="normal")
+
+    def call(self, x):
+        return x * self.scale
+
+
+@pytest.mark.parametrize("make", [Tower, Scale])
+def test_layers_of_a_user_are_built_and_loaded(path, rng, tmp_path, make):
+    def model():
+        inputs = [keras.Input((K,)), keras.Input((K,))]
+        layer = make()
+        return layer, keras.Model(inputs, sd.Shared(layer)(inputs))
+
+    layer, first = model()
+    _, second = model()
+    assert first.count_params() == second.count_params() == layer.count_params() > 0
+    x = [rng.normal(size=(4, K)).astype("float32") for _ in range(2)]
+    wanted = [np.array(layer(a)) for a in x]
+    assert_same(first.predict(x, verbose=0), wanted)
+    first.save_weights(tmp_path / "model.weights.h5")
+    second.load_weights(tmp_path / "model.weights.h5")
+    assert_same(second.predict(x, verbose=0), wanted)
+
+
+def test_dtypes_are_the_layers_own(path):
+    """Whole numbers and wide floats reach it as they are."""
+    a = keras.Input((4,))
+    for layer, dtype in (
+        (keras.layers.Discretization([0.0, 1.0]), "int32"),
+        (keras.layers.Dense(2, dtype="float64"), "float64"),
+    ):
+        assert sd.Shared(layer)([a])[0].dtype == dtype
+    norm = keras.layers.Normalization(mean=1e8, variance=1.0, dtype="float64")
+    x = tf.constant([[1e8 + 1, 1e8 + 2]], tf.float64)
+    np.testing.assert_array_equal(sd.Shared(norm)([x])[0], [[1.0, 2.0]])
+    table = keras.layers.Embedding(2000, 4)
+    numbers = tf.constant([[257.0, 515.0]])
+    low = sd.Shared(table, dtype="mixed_bfloat16")
+    np.testing.assert_array_equal(low([numbers])[0], table(numbers))
+
+
+@pytest.mark.parametrize("outer", ["decoder in Shared", "encoder in Shared"])
+def test_a_tie_through_shared_is_kept_in_a_copy(path, outer):
+    encoder, x = sd.SharedDense(4, name="encoder"), keras.Input((K,))
+    decoder = sd.TransposedDense(encoder)
+    if outer == "decoder in Shared":
+        model = keras.Model(x, sd.Shared(decoder)([encoder(x)])[0])
+    else:
+        model = keras.Model(x, decoder(sd.Shared(encoder)([x])[0]))
+    copy = keras.models.clone_model(model)
+    assert len(copy.weights) == len(model.weights) == 3
+
+
+def test_a_layer_of_two_outputs_is_refused(path):
+    layer = sd.Shared(keras.layers.LSTM(3, return_state=True))
+    with pytest.raises(ValueError, match=r"'lstm.*' gives a (list|tuple) for one"):
+        layer([np.ones((2, 5, 4), "float32")])

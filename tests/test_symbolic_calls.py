@@ -106,7 +106,9 @@ def test_branches_in_any_number(path, rng, names, first):
 
     for name in names:
         np.testing.assert_array_equal(found[name], found["all"][name])
-    assert set(layer.output) == set(NAMES)
+    assert set(layer.output) == (
+        set(names) if first else set(NAMES)
+    )  # as a Dense's: the first call's
 
 
 @pytest.mark.parametrize("cls", [sd.SharedDense, None])
@@ -127,6 +129,41 @@ def test_output_and_input_have_the_structure_of_the_call(path, rng, cls, structu
     keras.tree.map_structure(np.testing.assert_array_equal, again, model.predict(x, verbose=0))
     taken = keras.tree.map_structure(lambda a, b: a is b, layer.input, given)
     assert all(keras.tree.flatten(taken))
+
+
+@pytest.mark.parametrize("cls", ["SharedDense", "TransposedDense"])
+def test_calls_elsewhere_leave_a_models_output(path, rng, cls):
+    """Features of a tower are read off it, whatever larger calls its layer has elsewhere."""
+    layer, function = shared(cls)
+    x = keras.Input((K,))
+    tower = keras.Model(x, layer(x))
+    larger = keras.Model(inputs := [keras.Input((K,)) for _ in range(3)], layer(inputs))
+    one = rng.normal(size=(4, K)).astype("float32")
+    features = keras.Model(tower.inputs, tower.layers[-1].output).predict(one, verbose=0)
+    np.testing.assert_allclose(features, function(one), atol=1e-6)
+    assert len(larger.predict([one] * 3, verbose=0)) == 3
+
+
+class Similarity(sd.SharedDense):
+    """A subclass that gives one output for two inputs."""
+
+    def call(self, inputs, training=None):
+        p, q = super().call(inputs)
+        return keras.ops.sum(p * q, -1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0][:-1]
+
+
+def test_a_subclass_that_gives_fewer_outputs(path, rng):
+    layer = Similarity(U)
+    inputs = [keras.Input((K,)) for _ in range(2)]
+    model = keras.Model(inputs, keras.layers.Activation("sigmoid")(layer(inputs)))
+    assert layer.output.shape == (None,)
+    x = [rng.normal(size=(4, K)).astype("float32") for _ in range(2)]
+    p, q = (a @ np.array(layer.kernel) for a in x)
+    found = model.predict(x, verbose=0)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(p * q).sum(-1))), atol=1e-6)
 
 
 def test_no_call_no_output(path):

@@ -55,8 +55,11 @@ def test_pip_check_passes(tmp_path, package):
     folder = site(tmp_path / "site", package)
     assert tensorflow_package.installed([str(folder)]) == package
     needs = tensorflow_package.requirement(*package)
+    python_only = tensorflow_package.requirement_of_python_only(package)
     info = folder / "shared_dense-0.dist-info"
-    for requirement, passes in ((needs, True), ("tensorflow-of-nobody", False)):
+    for requirement, passes in (
+        (needs, True), (python_only, True), ("tensorflow-of-nobody", False),
+    ):  # fmt: skip
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: shared-dense\nVersion: 0\nRequires-Dist: {requirement}\n"
@@ -77,3 +80,8 @@ def test_the_package_of_the_many_that_may_be_there(tmp_path):
     ours, vendor = ("tensorflow-cpu", "2.21.0"), ("a-vendor", "2.21.0")
     assert tensorflow_package.installed([str(site(tmp_path, vendor))]) == vendor
     assert tensorflow_package.installed([str(site(tmp_path, ours))]) == ours
+    # Without the file that says what a package provides, by its name.
+    for folder in tmp_path.iterdir():
+        (folder / "top_level.txt").unlink()
+    assert tensorflow_package.installed([str(tmp_path)]) == ours
+    assert tensorflow_package.requirement_of_python_only(None) == "tensorflow>=2.18"

@@ -6,7 +6,6 @@ build, and the one we ship for where there is none.
 """
 
 import os
-import sysconfig
 
 import setuptools
 import tensorflow_package
@@ -26,9 +25,7 @@ def _tensorflow():
     wanted = os.environ.get("SHARED_DENSE_TENSORFLOW")
     if wanted:
         return [wanted]
-    # Isolation hides site-packages from imports, not from a look at the folder.
-    folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    found = tensorflow_package.installed(dict.fromkeys(folders))
+    found = tensorflow_package.installed(tensorflow_package.of_environment())
     return ["==".join(found)] if found else [tensorflow_package.SHIPPED_FOR]
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from collections.abc import Iterable
 from importlib import metadata
 
+KNOWN = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu")
 SHIPPED_FOR = "tensorflow>=2.21,<2.22"
+
+
+def of_environment() -> list[str]:
+    """Where the environment keeps packages, which isolation hides from imports only."""
+    return list(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
 
 
 def installed(folders: Iterable[str] | None = None) -> tuple[str, str] | None:
@@ -17,8 +24,9 @@ def installed(folders: Iterable[str] | None = None) -> tuple[str, str] | None:
     where = {} if folders is None else {"path": list(folders)}
     found = {}
     for package in metadata.distributions(**where):
-        if "tensorflow" in (package.read_text("top_level.txt") or "").split():
-            name = re.sub(r"[-_.]+", "-", package.metadata["Name"] or "").lower()
+        name = re.sub(r"[-_.]+", "-", package.metadata["Name"] or "").lower()
+        provided = package.read_text("top_level.txt")  # which a package need not have
+        if name in KNOWN if provided is None else "tensorflow" in provided.split():
             found.setdefault(name, package.version)
     # A vendor's may bring `tensorflow` itself along.
     names = sorted(found, key=lambda name: (name not in ("tensorflow", "tensorflow-cpu"), name))
@@ -36,3 +44,8 @@ def requirement(name: str, version: str) -> str:
     before_release = re.match(r"[\d.]+(a|b|rc)\d+", version)
     least = before_release[0] if before_release else f"{major}.{minor}"
     return f"{name}>={least},<{major}.{minor + 1}"
+
+
+def requirement_of_python_only(found: tuple[str, str] | None) -> str:
+    """What runs the package without the op: any version since 2.18 of the package that is there."""
+    return f"{found[0] if found else 'tensorflow'}>=2.18"

@@ -40,7 +40,7 @@ std::string of_rows(const RowsPlan& plan, Index rows, Index depth, Index columns
     case RowsPath::kByRows: how = "tasks take rows, the kernel is packed once"; break;
   }
   return std::string(rows_path_name(plan.path)) + " (" + how + "), blocks of " + tile + ", depth " +
-         text(plan.depth) + ", " + (plan.own_copies ? "a copy for each of " : "") +
+         text(plan.depth) + ", " + (plan.own_copies ? "a copy of the packed kernel for each of " : "") +
          of_workers(plan.parallel, workers);
 }
 
@@ -81,7 +81,7 @@ std::string explain_kernel_gradient(const Isa& isa, const Workers& workers,
     line += "by_blocks (tasks own blocks of " + text(std::min(plan.row_block, rows)) + " x " +
             text(std::min(plan.column_block, columns)) + " and walk all rows)";
   }
-  if (flips) line += ", transposed";
+  if (flips) line += ", the result computed transposed";
   if (plan.streams) line += ", the long side is read where it lies";
   return line + ", " + of_workers(plan.parallel, workers);
 }

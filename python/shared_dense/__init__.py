@@ -39,7 +39,7 @@ _HOME = {
     "Shared": "shared",
     "SharedDense": "layers",
     "TransposedDense": "transposed",
-    "export": "export",
+    "export": "exporting",
     "fallback": "paths",
     "shared_matmul": "ops",
     "status": "state",

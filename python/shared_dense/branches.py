@@ -168,6 +168,14 @@ def check_built(
             )
 
 
+def one_width(kernel: str) -> str:
+    """What a branch of another width than its kernel's offends against, and what to do."""
+    return (
+        f"Both are for kernel {kernel!r}. A kernel is shared among inputs of one width; give a "
+        "branch of another width another kernel."
+    )
+
+
 def make_weights(
     layer: keras.layers.Dense, branches: Mapping[str, Branch], widths: Mapping[str, Width]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

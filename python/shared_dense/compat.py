@@ -103,21 +103,24 @@ def dropping_sequential(caller: FrameType) -> tuple[str, int] | None:
     None unless it drops all but the first, as one does that knows its one input. Keras warns.
     """
     # A user's own call of a layer, which is in no model's: the frames further up are not looked at.
-    if caller.f_code.co_name != "call" and not _is_of_keras(caller):
+    if caller.f_code.co_name != "call" and not is_of_keras(caller):
         return None
     frame: FrameType | None = caller
     while frame is not None:
         if frame.f_code is _sequential_call:
             found = frame.f_locals
-            count = len(keras.tree.flatten(found["inputs"]))
+            # Of a dict it takes the input by its name, or says that there is none.
+            is_dict = isinstance(found["inputs"], dict)
+            count = 0 if is_dict else len(keras.tree.flatten(found["inputs"]))
             if count > 1 and getattr(found["self"], "_functional", None) is not None:
                 return found["self"].name, count
         frame = frame.f_back
     return None
 
 
-def _is_of_keras(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__", "").partition(".")[0] == "keras"
+def is_of_keras(frame: FrameType) -> bool:
+    """Whether Keras's own code runs in a frame."""
+    return (frame.f_globals.get("__name__") or "").partition(".")[0] == "keras"
 
 
 class Stacked(NamedTuple):

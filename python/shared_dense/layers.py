@@ -8,21 +8,13 @@ from typing import Any
 import keras
 
 from shared_dense import branches as table
-from shared_dense import compat
 from shared_dense.branches import BIAS, KERNEL, Branch
 from shared_dense.dense_call import dense_call, leave_to_keras
 from shared_dense.dense_weights import copy_dense_weights
 from shared_dense.structured_layer import StructuredLayer
-from shared_dense.structures import (
-    Shape,
-    Width,
-    are_of_width,
-    check,
-    is_shape,
-    is_tensor,
-    known_shape,
-    leaves,
-)
+from shared_dense.structures import Shape, Width, check, fits, is_shape, is_tensor
+
+from shared_dense.structures import known_shape, leaves, one_width  # isort: skip
 from shared_dense.suggestions import activation_of
 
 
@@ -109,11 +101,9 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         self._widths = {}
         if self.branches is None:
             return
-        for feature, used in (
-            ("lora_rank", self.lora_rank),
-            ("a quantized dtype", self.quantization_mode),
-        ):
-            if used:
+        used = {"lora_rank": self.lora_rank, "a quantized dtype": self.quantization_mode}
+        for feature in used:
+            if used[feature]:
                 raise ValueError(self._no_branches_with(feature))
         self._branches = table.resolve(self.branches, self.activation, self.use_bias)
         self._widths = table.widths(self._branches, self._title())
@@ -352,10 +342,8 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         return next(iter(weights.values()))
 
     def _check_tensors(self, inputs: Any) -> None:
-        if self.built and self.branches is None:
-            xs = keras.tree.flatten(inputs)
-            if compat.all_eager(xs) and are_of_width(self._widths[KERNEL].size, compat.shapes(xs)):
-                return
+        if self.built and self.branches is None and fits(inputs, self._widths[KERNEL].size):
+            return
         self._check(
             shape._replace(sizes=known_shape(shape.sizes))
             for shape in self._shapes(inputs, is_tensor)
@@ -393,20 +381,8 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
 
     def _rule(self, kernel: str, width: int, seen: int) -> str:
         if self.branches is not None:
-            return (
-                f"Both are for kernel {kernel!r}. A kernel is shared among inputs of one width; "
-                "give a branch of another width another kernel."
-            )
-        if seen == self.units:
-            return (
-                "A kernel is shared among inputs of one width; to apply a layer to its own output "
-                f"(chaining), its units and its width must be equal (here units={self.units}, "
-                f"width={width}). Use another layer for another width."
-            )
-        return (
-            "A kernel is shared among inputs of one width; use another layer for inputs of another "
-            "width, or branches with a kernel for each."
-        )
+            return table.one_width(kernel)
+        return one_width(self.units, width, seen)
 
     def _no_branches_with(self, feature: str) -> str:
         return (

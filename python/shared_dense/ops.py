@@ -164,6 +164,11 @@ def _tensor(value: Any, name: str, dtype: tf.DType | None) -> tf.Tensor:
             f"{name} is a {type(value).__name__}; shared_matmul takes dense tensors "
             "(tf.sparse.to_dense, or the flat values of a ragged tensor)"
         )
+    if type(value).__name__ == "KerasTensor" and type(value).__module__.startswith("keras."):
+        raise TypeError(
+            f"{name} is a symbolic tensor of Keras, which shared_matmul cannot compute with; in a "
+            "model use the layer SharedDense, or call shared_matmul in a layer of your own"
+        )
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
         raise TypeError(
             f"{name} is a NumPy array of objects, which an array becomes whose rows differ in "

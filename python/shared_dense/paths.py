@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import sys
@@ -35,6 +36,7 @@ _forced = 0  # how many fallback() blocks are open
 _exports = 0  # how many exporting() blocks
 _lock = threading.Lock()
 _last: Path | None = None
+_here = threading.local()  # .last: that of the latest call of the thread
 # By layer, what its latest call took: a layer keeps its own while others run.
 _of_layers: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
@@ -158,7 +160,7 @@ def _callers_level() -> int:
 def remember(path: Path) -> None:
     """Remembers for status() that a call took this path."""
     global _last
-    _last = path
+    _last = _here.last = path
 
 
 def choose(dtype: str, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> Path:
@@ -182,21 +184,36 @@ def took_keras(reason: str) -> None:
 
 
 def add_reason(reason: str) -> None:
-    """Adds to what status() says of the latest call: work that came with it."""
-    global _last
-    if _last is not None:
-        _last = _last._replace(reason=f"{_last.reason}; {reason}")
+    """Adds to what status() says of this thread's latest call: work that came with it."""
+    if (path := last_here()) is not None:
+        remember(path._replace(reason=f"{path.reason}; {reason}"))
 
 
 def remember_for(layer: Any) -> None:
-    """Remembers the latest path as that of a layer, which has just been called."""
-    if _last is not None:
-        _of_layers[layer] = _last
+    """Remembers this thread's latest path as that of a layer, which has just been called."""
+    with _lock:
+        _of_layers[layer] = _here.last
+
+
+def last_here() -> Path | None:
+    """The path of the latest call in this thread, or None before the first."""
+    return getattr(_here, "last", None)
 
 
 def of_layers() -> dict[str, Path]:
-    """By name of the layers that there are, the path of the latest call or trace of each."""
-    return {layer.name: path for layer, path in list(_of_layers.items())}
+    """By name of the layers that there are, the path of the latest call or trace of each.
+
+    Layers of one name, such as those of a model and of its copy, are told apart by a number.
+    """
+    found: dict[str, Path] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    with _lock:
+        every = list(_of_layers.items())
+    for layer, path in every:
+        counts[layer.name] += 1
+        again = f" ({counts[layer.name]})" if counts[layer.name] > 1 else ""
+        found[layer.name + again] = path
+    return found
 
 
 def last() -> Path | None:

@@ -39,19 +39,25 @@ class Shared(StructuredLayer, keras.layers.Wrapper):
         **kwargs: the arguments of every Keras layer.
 
     Raises:
-        ValueError: `layer` is no Keras layer; or, from `build` or a call, there is no input, or
-            one is None.
+        ValueError: `layer` is no Keras layer; or, from `build` or a call, there is no input, one
+            is None, or the layer gives several tensors for one.
     """
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        _must_be_a_layer(layer)
         super().__init__(layer, **kwargs)
         self.supports_masking = True
+        self.autocast = False  # the layer casts, to a dtype of its own
 
     def build(self, input_shape: Any) -> None:
         """Builds the layer for the shape of the first input."""
-        shapes = [shape for _, shape in leaves(input_shape, is_shape)]
+        shape = tuple(next(shape for _, shape in leaves(input_shape, is_shape)))
         if not self.layer.built:
-            self.layer.build(tuple(shapes[0]))
+            if type(self.layer).build is keras.layers.Layer.build:
+                self.layer(keras.KerasTensor(shape))  # its own layers are built as it calls them
+            else:
+                self.layer.build(shape)
+            self.layer.built = True
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -64,9 +70,23 @@ class Shared(StructuredLayer, keras.layers.Wrapper):
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """None: the layer has put its masks on the outputs."""
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Structure of shapes of the outputs."""
-        return keras.tree.map_shape_structure(self.layer.compute_output_shape, input_shape)
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
+        """What a call on these symbolic tensors gives: what the layer says of each."""
+        for layer in (self.layer, *getattr(self.layer, "layers", ())):
+            if isinstance(layer, StructuredLayer):
+                layer._tie_again(inputs)
+        return super().compute_output_spec(inputs, **kwargs)
+
+
+def _must_be_a_layer(layer: Any) -> None:
+    if isinstance(layer, keras.layers.Layer):
+        return
+    hint = "pass a Keras layer, or a keras.Sequential of several"
+    if isinstance(layer, type):
+        hint = f"pass an instance: {layer.__name__}(...)"
+    elif type(layer).__module__.partition(".")[0] == "tf_keras":
+        hint = "that is a layer of tf_keras; pass one of Keras 3"
+    raise ValueError(f"Shared: layer is {layer!r}; {hint}.")
 
 
 def _applied(layer: Any, inputs: Any, training: bool | None, masks: list[Any]) -> Any:
@@ -80,6 +100,12 @@ def _applied(layer: Any, inputs: Any, training: bool | None, masks: list[Any]) -
         layer(x, **_taken(layer, training=training, mask=mask))
         for x, mask in zip(keras.tree.flatten(inputs), masks, strict=True)
     ]
+    for y in outputs:
+        if isinstance(y, (dict, list, tuple)):
+            raise ValueError(
+                f"Shared: the layer {layer.name!r} gives a {type(y).__name__} for one input; "
+                "Shared takes a layer that gives one tensor."
+            )
     return keras.tree.pack_sequence_as(inputs, outputs)
 
 

@@ -13,6 +13,7 @@ from shared_dense._version import __version__
 
 # The dtypes that have CPU kernels, and so a plan.
 PLANNED = ("float32", "float64", "bfloat16", "float16")
+BENCHED = {"float16": "half"}  # by what name the benchmark knows them, where by another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Status:
             `predict` or `tf.function` keeps the path of its trace, and running it changes nothing
             here.
         last_reason: why.
-        layers: the same for every layer of ours that there is, by its name: the path of its latest
-            eager call or trace, and why.
+        layers: the same for every layer of ours that there is, by its name (the second of a name
+            is "name (2)"): the path of its latest eager call or trace, and why.
     """
 
     available: bool
@@ -69,6 +70,8 @@ class Status:
     def __str__(self) -> str:
         rows = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
         width = max(len(name) for name, _ in rows)
+        layers = [f"{name}: {path}" for name, path in self.layers.items()]
+        rows[-1] = ("layers", f"\n{'':<{width}}  ".join(layers))
         # Of these two, nothing is said of what works.
         works = {"gpu": "calls on a GPU take them", "xla": "compiled functions take the op"}
         return "\n".join(
@@ -120,22 +123,39 @@ class Status:
                 raise ValueError(f"{name} must be an integer >= 0, got {size!r}{hint}")
         if not sizes:
             raise ValueError("rows is empty; pass the number of rows of each input, such as [8, 8]")
+        asked = [] if dtype == "float32" else [f"--dtype {BENCHED.get(dtype, dtype)}"]
         if threads is None:
             threads = _intra_op_threads()
+        else:
+            asked.append(f"--threads {threads}")
         if not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads must be an integer >= 1, got {threads!r}")
         text = module.explain(list(rows), in_features, units, transpose_kernel, dtype, threads)
-        return f"{text.rstrip()}\n{_expectation(list(rows), in_features, units)}\n"
+        expected = _expectation(list(rows), in_features, units, dtype)
+        if min(*rows, in_features, units) > 0:  # else it takes no time that one could measure
+            each = rows[0] if len({*rows}) == 1 else f"[{','.join(map(str, rows))}]"
+            asked.append(f"--shapes none --also '{len(rows)}x{each} {in_features}->{units}'")
+            expected += f"; measure with python -m bench {' '.join(asked)}"
+        return f"{text.rstrip()}\n{expected}\n"
 
 
-def _expectation(rows: list[int], in_features: int, units: int) -> str:
+def _expectation(rows: list[int], in_features: int, units: int, dtype: str) -> str:
     """What the benchmark lets one expect of these sizes, beside a Dense per input.
 
     A rule of thumb that holds for the shapes of `python -m bench`: what is saved is N - 1 readings
-    of the kernel and N - 1 ops forward; arithmetic outweighs both from some rows of each on.
+    of the kernel and N - 1 ops forward; arithmetic outweighs both from some rows of each on, and
+    of half types is done in float32, where oneDNN has instructions of its own.
     """
     n, most = len(rows), max(rows)
-    if n == 1:
+    if dtype in ("bfloat16", "float16"):
+        if n > 1 and most <= 16:
+            expected = "somewhat faster: ops and readings of the kernel are saved"
+        else:
+            expected = (
+                "slower, down to half the speed and less, where the processor multiplies "
+                f"{dtype}: arithmetic is the work, and the op does it in float32"
+            )
+    elif n == 1:
         expected = "about the same: one input is what a Dense computes"
     elif most <= 16 and n >= 4:
         expected = "faster: reading the kernel is the work"
@@ -143,11 +163,7 @@ def _expectation(rows: list[int], in_features: int, units: int) -> str:
         expected = "somewhat faster: ops and readings of the kernel are saved"
     else:
         expected = "about the same, it may lose: arithmetic is the work, and none is saved"
-    line = f"against a Dense per input: {expected}"
-    if min(*rows, in_features, units) < 1:
-        return line  # takes no time that one could measure
-    name = f"{n}x[{','.join(map(str, rows))}] {in_features}->{units}"
-    return f"{line}; measure with python -m bench --shapes none --also '{name}'"
+    return f"against a Dense per input: {expected}"
 
 
 def _intra_op_threads() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence, Set
 from numbers import Number
 from types import FrameType
 from typing import Any
@@ -14,22 +15,34 @@ from shared_dense import compat, symbolic
 from shared_dense.structures import is_tensor, leaves
 
 
+class _Nothing:
+    """Stands for an argument that is not there, as None may be one."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_NONE: Any = _Nothing()
+
+
 class StructuredLayer:
     """Mixed into the layers: one argument, a tensor or any structure of tensors."""
 
-    def __call__(self, inputs: Any, *others: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any = _NONE, *others: Any, **kwargs: Any) -> Any:
         """Calls the layer, as Keras does.
 
         Raises:
-            TypeError: there are several inputs that are no structure; or an input is a number, a
-                string, an array of objects, or a symbolic tensor of another Keras (`tf_keras`).
+            TypeError: there is no argument, or several that are no structure; or an input is a
+                number, a string, an array of objects, a ragged tensor, or a symbolic tensor of
+                another Keras (`tf_keras`).
             ValueError: there is no input, or one is None; or a Sequential that the layer is in
                 gives it the first of several inputs.
         """
-        if others:  # Keras would take the second for `training`
+        if others or inputs is _NONE:  # Keras would take the second for `training`
+            count = 0 if inputs is _NONE else 1 + len(others)
             raise TypeError(
                 f"{self._title()} takes its inputs as one argument: a list, a tuple or a dict, as "
-                f"in layer([a, b]). It was given {1 + len(others)} arguments."
+                f"in layer([a, b]). It was given {count or 'no'} arguments."
             )
         if not isinstance(inputs, (dict, list, tuple)):
             self._must_be_all(sys._getframe(1))
@@ -38,12 +51,12 @@ class StructuredLayer:
             return super().__call__(inputs, **kwargs)
         from shared_dense import paths
 
-        before = paths.last()
+        before = paths.last_here()
         outputs = None if kwargs else self._at_once(inputs)
         if outputs is None:
             self._must_be_tensors(inputs)
             outputs = super().__call__(inputs, **kwargs)
-        if paths.last() is not before:  # a layer that multiplies nothing takes no path
+        if paths.last_here() is not before:  # a layer that multiplies nothing takes no path
             paths.remember_for(self)
         return outputs
 
@@ -72,12 +85,13 @@ class StructuredLayer:
             raise ValueError(
                 f'Sequential "{name}" was called on {count} inputs, knows of one, and would drop '
                 f"the others, which {self._title()} never sees. Call shared_dense.Shared(model) on "
-                "them, which computes them together; or build the model without keras.Input."
+                "them, which computes them together."
             )
 
     def _must_be_tensors(self, inputs: Any) -> None:
         """Raises unless Keras can take every leaf for a tensor, in words that name the leaf."""
-        if compat.all_eager(keras.tree.flatten(inputs)):
+        flat = keras.tree.flatten(inputs)
+        if compat.all_eager(flat):
             return
         found = list(leaves(inputs, is_tensor))
         if not found:
@@ -85,6 +99,12 @@ class StructuredLayer:
                 f"{self._title()}: inputs is {inputs!r}, which holds no tensor; pass at least one, "
                 "[batch, ..., width]."
             )
+        for x in (*flat, *(x for _, x in found)):
+            if isinstance(x, (Mapping, Sequence, Set)) and not isinstance(x, (str, bytes)):
+                raise TypeError(
+                    f"{self._title()}: inputs has a {type(x).__name__}, which is no structure to "
+                    "Keras; pass a list, a tuple or a dict."
+                )
         for name, x in found:
             if x is None:
                 hint = "" if name == "inputs" else ", and leave out what there is none of"
@@ -101,8 +121,13 @@ class StructuredLayer:
                     "whose rows differ in length; pass an array of numbers, or a list of arrays "
                     "for several inputs."
                 )
+            if type(x).__name__ == "RaggedTensor":
+                raise TypeError(
+                    f"{self._title()}: {name} is a RaggedTensor; pass a dense tensor: "
+                    "x.to_tensor(), or x.flat_values, whose rows are those of all of them."
+                )
             # That Keras takes the layer for an operation of TensorFlow, without weights to train.
-            if type(x).__name__ == "KerasTensor" and not isinstance(x, keras.KerasTensor):
+            if type(x).__name__.endswith("KerasTensor") and not isinstance(x, keras.KerasTensor):
                 package = type(x).__module__.partition(".")[0]
                 raise TypeError(
                     f"{self._title()}: {name} is a symbolic tensor of {package}, but this is a "
@@ -113,26 +138,27 @@ class StructuredLayer:
 
     @property
     def input(self) -> Any:
-        """The symbolic inputs of the call whose outputs `output` has, in their structure.
+        """The symbolic inputs of the layer's first call, in their structure.
 
         Raises:
             AttributeError: the layer was called on no symbolic inputs.
         """
-        call = symbolic.largest_call(self)
+        call = symbolic.call_of(self, largest=False)
         return super().input if call is None else call[0]
 
     @property
     def output(self) -> Any:
-        """The symbolic outputs, in the structure of their inputs.
-
-        After several calls those of the call that has most of them, the first of these: Keras
-        takes an output of a layer to stand for all its calls.
+        """The symbolic outputs of the layer's first call, in the structure of their inputs.
 
         Raises:
             AttributeError: the layer was called on no symbolic inputs.
         """
-        call = symbolic.largest_call(self)
+        # Keras counts by it the outputs of every call of the layer.
+        call = symbolic.call_of(self, largest=compat.is_of_keras(sys._getframe(1)))
         return super().output if call is None else call[1]
+
+    def _tie_again(self, inputs: Any) -> None:
+        """Does nothing; for a layer that was copied from its config, before a symbolic call."""
 
     def _assert_input_compatibility(self, inputs: Any) -> None:
         """Nothing: Keras would hold `input_spec`, which is of one input, against a structure.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any, NamedTuple
+
+import keras
+
+from shared_dense import compat
 
 
 class Shape(NamedTuple):
@@ -42,9 +46,12 @@ def known_shape(x: Any) -> tuple[int | None, ...] | None:
     return (None, None) if getattr(shape, "rank", 0) is None else tuple(shape)
 
 
-def are_of_width(width: int, shapes: Iterable[Sequence[int]]) -> bool:
-    """Whether known shapes are fit for a layer of this width, in `check`'s sense: sooner known."""
-    return all(len(shape) >= 2 and shape[-1] == width for shape in shapes)
+def fits(inputs: Any, width: int) -> bool:
+    """Whether these are eager tensors of which `check` would say nothing: sooner known so."""
+    xs = keras.tree.flatten(inputs)
+    return compat.all_eager(xs) and all(
+        len(shape) >= 2 and shape[-1] == width for shape in compat.shapes(xs)
+    )
 
 
 def leaves(
@@ -98,6 +105,10 @@ def check(
             raise ValueError(
                 f"{title}: {name} is None; pass a tensor, and leave out what there is none of."
             )
+        if isinstance(sizes, list) and not sizes:
+            raise ValueError(
+                f"{title}: {name} is empty; in a model, leave out what there is none of."
+            )
         if len(sizes) < 2:
             raise ValueError(
                 f"{title}: {name} has shape {tuple(sizes)}; wanted rank >= 2, "
@@ -118,3 +129,17 @@ def check(
                 f"{rule(kernel, width.size, sizes[-1])}"
             )
     return widths
+
+
+def one_width(units: int, width: int, seen: int) -> str:
+    """What an input of another width than a layer's offends against, and what to do."""
+    if seen == units:
+        return (
+            "A kernel is shared among inputs of one width; to apply a layer to its own output "
+            f"(chaining), its units and its width must be equal (here units={units}, "
+            f"width={width}). Use another layer for another width."
+        )
+    return (
+        "A kernel is shared among inputs of one width; use another layer for inputs of another "
+        "width, or branches with a kernel for each."
+    )

@@ -7,15 +7,18 @@ from typing import Any
 import keras
 
 
-def largest_call(layer: keras.layers.Layer) -> tuple[Any, Any] | None:
-    """The inputs and outputs of a layer's symbolic call with the most outputs; None before any.
+def call_of(layer: keras.layers.Layer, largest: bool) -> tuple[Any, Any] | None:
+    """The inputs and outputs of a layer's first symbolic call, or of the one with most outputs.
 
-    Both in the structure of the inputs, which Keras flattens where it keeps the outputs. The first
-    call of several that are as large. The layer takes its inputs as its first argument.
+    Both in the structure of the inputs, which Keras flattens where it keeps the outputs. The layer
+    takes its inputs as its first argument. None before any call, and for a subclass that gives
+    another number of outputs.
     """
     nodes = getattr(layer, "_inbound_nodes", [])
     if not nodes:
         return None
-    node = max(nodes, key=lambda node: len(node.outputs))
-    inputs = node.arguments.args[0]
+    node = max(nodes, key=lambda node: len(node.outputs)) if largest else nodes[0]
+    inputs = node.arguments.args[0] if node.arguments.args else None
+    if len(keras.tree.flatten(inputs)) != len(node.outputs):
+        return None
     return inputs, keras.tree.pack_sequence_as(inputs, node.outputs)

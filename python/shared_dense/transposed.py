@@ -194,8 +194,7 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any) -> Any:
         """What a call on these symbolic tensors gives."""
-        if self._is_a_copy:
-            self._tie_again(inputs)
+        self._tie_again(inputs)
         return super().compute_output_spec(inputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -221,6 +220,8 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
 
     def _tie_again(self, inputs: Any) -> None:
         """Finds the layer that tied_to is a copy of among those that the inputs come through."""
+        if not self._is_a_copy:
+            return
         for layer in _layers_before(keras.tree.flatten(inputs)):
             if type(layer) is type(self.tied_to) and layer.name == self.tied_to.name:
                 self._tracker.unlock()
@@ -302,3 +303,5 @@ def _inner_layers(operations: Iterable[Any]) -> Iterator[Any]:
     for operation in operations:
         yield operation
         yield from _inner_layers(getattr(operation, "layers", ()))
+        if isinstance(operation, keras.layers.Wrapper):
+            yield from _inner_layers([operation.layer])

@@ -9,6 +9,9 @@ import keras
 
 from shared_dense import paths
 
+# What Keras's exporters import, by format.
+NEEDED = {"onnx": "tf2onnx onnx", "litert": "ai-edge-litert", "openvino": "openvino"}
+
 
 def export(
     model: keras.Model,
@@ -19,9 +22,9 @@ def export(
     """Exports a model without the op, to be run where this library is not.
 
     As `model.export`, whose formats, options and errors it has, but that the file holds
-    TensorFlow's own ops: each layer's call is one product over the rows of its inputs that share
-    bias and activation. `model.export` to "onnx", "litert" or "openvino" does the same by itself;
-    its SavedModel holds the op.
+    TensorFlow's own ops: a call is one product of each kernel, over the rows of all its inputs
+    (one more for those that do not train it). `model.export` to "onnx", "litert" or "openvino" does
+    the same by itself; its SavedModel holds the op.
 
         shared_dense.export(model, "served")                       # TensorFlow, TensorFlow Serving
         shared_dense.export(model, "model.onnx", format="onnx")    # with tf2onnx installed
@@ -32,7 +35,8 @@ def export(
     Keras flattens them, `keras.tree.flatten(model.output)`.
 
     What the model calls through a `tf.function` of yours that has run before keeps the path of its
-    first trace: make that function anew.
+    first trace: make that function anew. Likewise what is traced while the export runs, in any
+    thread, keeps the form for other runtimes.
 
     Args:
         model: a built `keras.Model`.
@@ -42,7 +46,9 @@ def export(
 
     Raises:
         TypeError: `model` is no Keras model.
-        ValueError, ImportError: as `model.export`, of the format or of what it needs.
+        ValueError: the model knows no inputs, and `input_signature` names none; or as
+            `model.export`, of the format.
+        ImportError: what the format needs is not installed.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -51,8 +57,29 @@ def export(
         )
     if format == "onnx" and getattr(model, "inputs", None) and "input_signature" not in options:
         model, options["input_signature"] = _with_flat_inputs(model)
+    if "input_signature" not in options and _has_no_inputs(model):
+        raise ValueError(
+            f"the model {model.name!r} knows no inputs that a file could name; pass "
+            "input_signature=[structure], the structure of its inputs with a "
+            'keras.InputSpec(shape=(None, 12), dtype="float32", name="query") for each.'
+        )
     with paths.exporting():
-        model.export(os.fspath(filepath), format=format, **options)
+        try:
+            model.export(os.fspath(filepath), format=format, **options)
+        except ImportError as error:
+            needs = NEEDED.get(format)
+            if needs is None:
+                raise
+            raise ImportError(
+                f'format="{format}" needs {needs}: pip install {needs} ({error})', name=error.name
+            ) from error
+
+
+def _has_no_inputs(model: keras.Model) -> bool:
+    """Of a Sequential that was called on a structure, and of what was never called."""
+    if isinstance(model, keras.Sequential):
+        return getattr(model, "_functional", None) is None
+    return not model.built
 
 
 def _with_flat_inputs(model: keras.Model) -> tuple[keras.Model, list[Any]]:
@@ -64,5 +91,7 @@ def _with_flat_inputs(model: keras.Model) -> tuple[keras.Model, list[Any]]:
         keras.InputSpec(shape=x.shape, dtype=x.dtype, name=x.name.replace("/", "_"))
         for x in model.inputs
     ]
-    flat = keras.Model(list(model.inputs), list(model.outputs), name=model.name)
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in model.inputs]
+    outputs = model(keras.tree.pack_sequence_as(model.input, inputs))
+    flat = keras.Model(inputs, keras.tree.flatten(outputs), name=model.name)
     return flat, specs if len(specs) == 1 else [specs]
