@@ -24,8 +24,8 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 demo: build ## Trains a Siamese network on real digits, with the op and without.
 	@$(PYTHON) examples/siamese_digits.py
 
-test: build ## Runs all tests.
-	@$(PYTHON) -m pytest
+test: build ## Runs all tests, JOBS=2 at a time.
+	@$(PYTHON) -m pytest -n $(or $(JOBS),2) --dist loadfile
 
 fuzz: build ## Runs random programs against plain TensorFlow (CASES=200000, SEED=0, SECONDS=...; JOBS=2).
 	@cd tests && $(abspath $(PYTHON)) -m fuzz --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) \

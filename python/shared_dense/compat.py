@@ -80,12 +80,10 @@ def keras_adds_nothing(layer: keras.layers.Layer, xs: Sequence[Any]) -> bool:
     Its ways of a layer that is built: to cast, to mask, to record losses, to make a graph, to
     lay out, to quantize. Going through them takes ten times as long as a small product.
     """
-    # `call` of the instance: somebody put another in its place.
     return (
         _autocast_scope is not None
         and layer.built
         and layer._called
-        and "call" not in vars(layer)
         and not layer._remat_mode
         and layer.quantization_mode is None
         and layer.activity_regularizer is None
