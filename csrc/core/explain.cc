@@ -40,7 +40,8 @@ std::string of_rows(const RowsPlan& plan, Index rows, Index depth, Index columns
     case RowsPath::kByRows: how = "tasks take rows, the kernel is packed once"; break;
   }
   return std::string(rows_path_name(plan.path)) + " (" + how + "), blocks of " + tile + ", depth " +
-         text(plan.depth) + ", " + (plan.own_copies ? "a copy of the packed kernel for each of " : "") +
+         text(plan.depth) + ", " +
+         (plan.own_copies ? "a copy of the packed kernel for each of " : "") +
          of_workers(plan.parallel, workers);
 }
 
