@@ -173,3 +173,35 @@ def test_every_instruction_set_is_compiled_here():
 def test_tools_hide_no_installed_module(path):
     """The build backend lives in tools/, so that a build imports from there first."""
     assert importlib.util.find_spec(path.stem) is None
+
+
+def imported(name):
+    """What a module of the package imports as it is imported itself."""
+    tree = ast.parse((ROOT / "python" / "shared_dense" / f"{name}.py").read_text())
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, ast.FunctionDef):  # what is inside comes later, if at all
+            waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom) and node.module == "shared_dense":
+            yield from (f"shared_dense.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("name", ["layers", "shared", "transposed"])
+def test_layers_import_no_tensorflow_for_other_backends(name):
+    """Keras may run on JAX or PyTorch; test_layer.py shows it where these are installed."""
+    seen, waiting = set(), [f"shared_dense.{name}"]
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        package, _, rest = module.partition(".")
+        assert package != "tensorflow", f"{name} imports TensorFlow, by way of {seen}"
+        if package == "shared_dense" and rest:
+            waiting += imported(rest)
+    assert "shared_dense.structures" in seen

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from shared_dense import compat, symbolic
-from shared_dense.structures import is_tensor, leaves
+from shared_dense import frames, symbolic
+from shared_dense.structures import are_eager, is_tensor, leaves
 
 
 class _Nothing:
@@ -67,6 +67,8 @@ class StructuredLayer:
             return None
         import tensorflow as tf
 
+        from shared_dense import compat
+
         xs = keras.tree.flatten(inputs)
         if not (compat.all_eager(xs) and tf.executing_eagerly()):
             return None
@@ -79,7 +81,7 @@ class StructuredLayer:
 
     def _must_be_all(self, caller: FrameType) -> None:
         """Raises where a Sequential that this layer is in gives it the first of several inputs."""
-        dropped = compat.dropping_sequential(caller)
+        dropped = frames.dropping_sequential(caller)
         if dropped is not None:
             name, count = dropped
             raise ValueError(
@@ -91,7 +93,7 @@ class StructuredLayer:
     def _must_be_tensors(self, inputs: Any) -> None:
         """Raises unless Keras can take every leaf for a tensor, in words that name the leaf."""
         flat = keras.tree.flatten(inputs)
-        if compat.all_eager(flat):
+        if are_eager(flat):
             return
         found = list(leaves(inputs, is_tensor))
         if not found:
@@ -154,7 +156,7 @@ class StructuredLayer:
             AttributeError: the layer was called on no symbolic inputs.
         """
         # Keras counts by it the outputs of every call of the layer.
-        call = symbolic.call_of(self, largest=compat.is_of_keras(sys._getframe(1)))
+        call = symbolic.call_of(self, largest=frames.is_of_keras(sys._getframe(1)))
         return super().output if call is None else call[1]
 
     def _tie_again(self, inputs: Any) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
-
-from shared_dense import compat
 
 
 class Shape(NamedTuple):
@@ -49,9 +47,20 @@ def known_shape(x: Any) -> tuple[int | None, ...] | None:
 def fits(inputs: Any, width: int) -> bool:
     """Whether these are eager tensors of which `check` would say nothing: sooner known so."""
     xs = keras.tree.flatten(inputs)
-    return compat.all_eager(xs) and all(
-        len(shape) >= 2 and shape[-1] == width for shape in compat.shapes(xs)
-    )
+    if not are_eager(xs):
+        return False
+    from shared_dense import compat
+
+    return all(len(shape) >= 2 and shape[-1] == width for shape in compat.shapes(xs))
+
+
+def are_eager(xs: Sequence[Any]) -> bool:
+    """Whether these are all TensorFlow's tensors, outside of graphs."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    from shared_dense import compat
+
+    return compat.all_eager(xs)
 
 
 def leaves(
