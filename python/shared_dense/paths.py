@@ -34,7 +34,7 @@ class ExportPath(Path):
 
 _forced = 0  # how many fallback() blocks are open
 _exports = 0  # how many exporting() blocks
-_lock = threading.Lock()
+_lock = threading.RLock()  # a collection of garbage inside may end a fallback() block
 _last: Path | None = None
 _here = threading.local()  # .last: that of the latest call of the thread
 # By layer, what its latest call took: a layer keeps its own while others run.
