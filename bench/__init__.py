@@ -7,7 +7,7 @@ into the least time of a shape. `kernel_only` times the core against NumPy, `pee
 `models` whole models, `memory` measures peaks and `load` what comes before the first result, all in
 processes of their own (`processes`). `run` goes through it all; `report` makes the tables,
 `compare` those of two results, `plots` the pictures; `doubts` says which figures nobody should
-believe.
+believe. Beside all that, `python -m bench.calls`: what Python adds to a call outside of graphs.
 
 The results (`--out`, JSON; a small one with made-up figures is tests/bench_sample.json):
 

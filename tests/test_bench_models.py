@@ -12,7 +12,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import graph, interleaved, models, run, shapes
+from bench import calls, graph, interleaved, models, run, shapes
 
 MODELS = [
     stack._replace(rows=tuple(min(rows, 5) for rows in stack.rows[:4]), widths=(17, 9, 6))
@@ -75,3 +75,15 @@ def test_a_row_of_the_report(training, monkeypatch):
     assert row["shape"] == "2x5, 17->9->6" and row["model"] == "Siamese MLP"
     assert row["seconds"] == {"shared": [1.0, 1.0], "dense": [1.0, 1.0]}
     assert row["skipped"] == {"concat": graph.LATE}
+
+
+def test_what_python_adds_is_timed_of_equal_calls():
+    found = {name: call() for name, call in calls.contestants(3).items()}
+    found["raw op"] = found["raw op"].outputs
+    given = found.pop("identity layer")
+    assert [x.shape for x in given] == [(1, calls.WIDTH)] * 3
+    dense = found.pop("Dense each")  # has a kernel of its own
+    assert [y.shape for y in dense] == [(1, calls.UNITS)] * 3
+    for ys in found.values():
+        assert all(map(np.array_equal, ys, found["SharedDense"]))
+    assert min(calls.measure(3, rounds=1, budget=1e-4).values()) > 0
