@@ -174,6 +174,14 @@ def test_the_model_for_onnx_calls_the_model(kind):
     assert [spec.name for spec in specs[0]] == [x.name for x in model.inputs]
 
 
+def test_a_sequential_for_onnx_that_was_never_called():
+    model = keras.Sequential([keras.Input((K,)), sd.SharedDense(U)])
+    flat, specs = _with_flat_inputs(model)
+    x = np.ones((2, K), "float32")
+    assert_close(flat(x), model(x))
+    assert len(specs) == 1
+
+
 def test_errors(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match=r"model is <function .*keras\.Model"):
         sd.export(lambda x: x, tmp_path / "saved")

@@ -92,6 +92,9 @@ def _with_flat_inputs(model: keras.Model) -> tuple[keras.Model, list[Any]]:
         for x in model.inputs
     ]
     inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in model.inputs]
-    outputs = model(keras.tree.pack_sequence_as(model.input, inputs))
+    given = inputs[0]  # a Sequential that was never called has no `input` to tell
+    if not isinstance(model, keras.Sequential):
+        given = keras.tree.pack_sequence_as(model.input, inputs)
+    outputs = model(given)
     flat = keras.Model(inputs, keras.tree.flatten(outputs), name=model.name)
     return flat, specs if len(specs) == 1 else [specs]
