@@ -206,5 +206,11 @@ def test_what_it_says_is_what_was_measured(dtype):
     assert len(said) == (3 if dtype == "float32" else 2)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_of_what_was_not_measured_it_says_so(dtype):
+    line = sd.status().plan([1] * 8, 64, 32, dtype).splitlines()[-1]
+    assert f"unknown: the benchmark that is kept has no {dtype}; measure with" in line
+
+
 def test_sizes_that_take_no_time_are_not_to_be_measured():
     assert "bench" not in sd.status().plan([2, 0], 4, 3)

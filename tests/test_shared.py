@@ -270,3 +270,10 @@ def test_a_layer_of_two_outputs_is_refused(path):
     layer = sd.Shared(keras.layers.LSTM(3, return_state=True))
     with pytest.raises(ValueError, match=r"'lstm.*' gives a (list|tuple) for one"):
         layer([np.ones((2, 5, 4), "float32")])
+
+
+def test_ragged_inputs_reach_a_layer_that_takes_them(path):
+    table = keras.layers.Embedding(9, 2)
+    ragged = tf.ragged.constant([[1, 2, 3], [4]])
+    (found,) = sd.Shared(table)([ragged])
+    np.testing.assert_array_equal(found.flat_values, table(ragged.flat_values))

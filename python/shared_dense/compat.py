@@ -75,7 +75,7 @@ def keras_adds_nothing(layer: keras.layers.Layer, xs: Sequence[Any]) -> bool:
     """Whether `Layer.__call__` on tensors for which `all_eager` holds would do what `call` does.
 
     Its ways of a layer that is built: to cast, to mask, to record losses, to make a graph, to
-    lay out, to quantize. Going through them takes ten times as long as a small product.
+    lay out, to quantize. `python -m bench.calls` shows what going through them takes.
     """
     return (
         _autocast_scope is not None

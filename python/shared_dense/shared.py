@@ -43,6 +43,8 @@ class Shared(StructuredLayer, keras.layers.Wrapper):
             is None, or the layer gives several tensors for one.
     """
 
+    takes_ragged = True  # if its layer does
+
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         _must_be_a_layer(layer)
         super().__init__(layer, **kwargs)

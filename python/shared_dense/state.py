@@ -144,16 +144,18 @@ def _expectation(rows: list[int], in_features: int, units: int, dtype: str) -> s
 
     A rule of thumb that holds for the shapes of `python -m bench`: what is saved is N - 1 readings
     of the kernel and N - 1 ops forward; arithmetic outweighs both from some rows of each on, and
-    of half types is done in float32, where oneDNN has instructions of its own.
+    of bfloat16 is done in float32, where oneDNN may have instructions of its own.
     """
     n, most = len(rows), max(rows)
-    if dtype in ("bfloat16", "float16"):
+    if dtype not in ("float32", "bfloat16"):
+        expected = f"unknown: the benchmark that is kept has no {dtype}"
+    elif dtype == "bfloat16":
         if n > 1 and most <= 16:
             expected = "somewhat faster: ops and readings of the kernel are saved"
         else:
             expected = (
                 "slower, down to half the speed and less, where the processor multiplies "
-                f"{dtype}: arithmetic is the work, and the op does it in float32"
+                "bfloat16: arithmetic is the work, and the op does it in float32"
             )
     elif n == 1:
         expected = "about the same: one input is what a Dense computes"

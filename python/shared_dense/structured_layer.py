@@ -28,6 +28,8 @@ _NONE: Any = _Nothing()
 class StructuredLayer:
     """Mixed into the layers: one argument, a tensor or any structure of tensors."""
 
+    takes_ragged = False
+
     def __call__(self, inputs: Any = _NONE, *others: Any, **kwargs: Any) -> Any:
         """Calls the layer, as Keras does.
 
@@ -123,7 +125,7 @@ class StructuredLayer:
                     "whose rows differ in length; pass an array of numbers, or a list of arrays "
                     "for several inputs."
                 )
-            if type(x).__name__ == "RaggedTensor":
+            if type(x).__name__ == "RaggedTensor" and not self.takes_ragged:
                 raise TypeError(
                     f"{self._title()}: {name} is a RaggedTensor; pass a dense tensor: "
                     "x.to_tensor(), or x.flat_values, whose rows are those of all of them."

@@ -171,7 +171,8 @@ def _backward(op, operands: list[Stacked]) -> list[Stacked]:
     biases = operands[2 * n + 1 : 2 * n + 1 + num_biases]
     saved = operands[2 * n + 1 + num_biases :]
     attributes = attributes_of(op)
-    names, transpose_kernel, bias_of, trains = attributes.values()
+    names, transpose_kernel = attributes["activations"], attributes["transpose_kernel"]
+    bias_of, trains = attributes["bias_of"], attributes["trains_kernel"]
 
     def of_each(values, indices):
         return [values[i] for i in indices]
