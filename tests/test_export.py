@@ -201,3 +201,21 @@ def test_errors(tmp_path, monkeypatch):
     # Nothing is left behind: the next call takes the op again.
     sd.SharedDense(U)(np.ones((2, K)))
     assert sd.status().last_path == "op"
+
+
+@pytest.mark.parametrize("kind", [sd.SharedDense, keras.layers.Dense])
+def test_litert_runs_int4_and_refuses_int8(tmp_path, kind):
+    x = np.random.default_rng(3).normal(size=(3, K)).astype("float32")
+    for mode in ("int4", "int8"):
+        model = keras.Sequential([keras.Input((K,)), kind(U)])
+        model.quantize(mode)
+        file = str(tmp_path / f"{mode}.tflite")
+        if mode == "int8":
+            with pytest.raises(Exception, match="fully_connected"):
+                sd.export(model, file, format="litert", verbose=False)
+        else:
+            sd.export(model, file, format="litert", verbose=False)
+            runner = tf.lite.Interpreter(file).get_signature_runner("serving_default")
+            (name,) = runner.get_input_details()
+            (found,) = runner(**{name: x}).values()
+            np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-5)

@@ -313,3 +313,15 @@ def test_quantized_on_several_inputs(rng):
         layer.quantize("int8")
     for y, wanted in zip(*(apply(layer, x) for layer in layers), strict=True):
         np.testing.assert_array_equal(y, wanted)  # both are Keras's own code
+
+
+def test_outputs_in_a_tuple_are_loaded_as_a_list(path, tmp_path):
+    """Keras's, of Dense too; saving-and-serving.md says so."""
+    inputs = [keras.Input((3,)), keras.Input((3,))]
+    for layer in (sd.SharedDense(2), keras.layers.Dense(2)):
+        outputs = layer(inputs) if isinstance(layer, sd.SharedDense) else map(layer, inputs)
+        model = keras.Model(inputs, tuple(outputs))
+        assert isinstance(model([np.ones((1, 3))] * 2), tuple)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert isinstance(loaded([np.ones((1, 3))] * 2), list)

@@ -277,3 +277,17 @@ def test_ragged_inputs_reach_a_layer_that_takes_them(path):
     ragged = tf.ragged.constant([[1, 2, 3], [4]])
     (found,) = sd.Shared(table)([ragged])
     np.testing.assert_array_equal(found.flat_values, table(ragged.flat_values))
+
+
+def test_what_keras_says_of_lists_without_shared():
+    """As migrating-from-dense.md tells those who look for the words."""
+    inputs = [keras.Input((K,)), keras.Input((K,))]
+    x = [np.ones((4, K), "float32")] * 2
+    hidden = keras.layers.Dropout(0.5)(sd.SharedDense(2)(inputs))
+    model = keras.Model(inputs, keras.layers.Dot(1)(hidden))
+    model.predict(x, verbose=0)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="is not connected to `inputs`"):
+        model.fit(x, np.zeros((4, 1)), verbose=0)
+    with pytest.raises((TypeError, ValueError), match=r"Cannot convert .* to a shape"):
+        keras.layers.LayerNormalization()(x)
