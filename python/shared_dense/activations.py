@@ -46,16 +46,6 @@ class Resolved(NamedTuple):
     after: Callable | None
 
 
-def resolve_each(
-    activations: Sequence[Any], one: Callable[[Any], Resolved] | None = None
-) -> list[Resolved]:
-    """`one` (`resolve`) of each of a list, in which the same may come many times."""
-    one = one or resolve
-    distinct = {id(activation): activation for activation in activations}
-    found = {key: one(activation) for key, activation in distinct.items()}
-    return [found[id(activation)] for activation in activations]
-
-
 def resolve(activation: str | Callable | None) -> Resolved:
     """What stands for an activation.
 
@@ -88,3 +78,12 @@ def resolve(activation: str | Callable | None) -> Resolved:
     except TypeError:  # an unhashable callable
         name = None
     return Resolved("linear", activation) if name is None else Resolved(name, None)
+
+
+def resolve_each(
+    activations: Sequence[Any], one: Callable[[Any], Resolved] = resolve
+) -> list[Resolved]:
+    """`one` of each of a list, in which the same may come many times."""
+    distinct = {id(activation): activation for activation in activations}
+    found = {key: one(activation) for key, activation in distinct.items()}
+    return [found[id(activation)] for activation in activations]

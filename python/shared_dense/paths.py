@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import sys
 import threading
 import warnings
 import weakref
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from shared_dense import compat, loader
+from shared_dense import compat, frames, loader
 
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 # Kernels there are, by device; those on a GPU only where `loader.gpu` has loaded them.
@@ -73,19 +72,6 @@ def exporting() -> Iterator[None]:
             _exports -= 1
 
 
-def _exporter() -> str:
-    """What the function traced here is exported to, if a converter traces it; else ""."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__") or ""
-        while name:
-            if name in compat.EXPORTERS:
-                return compat.EXPORTERS[name]
-            name = name.rpartition(".")[0]
-        frame = frame.f_back
-    return ""
-
-
 @functools.cache
 def _gpu_visible() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
@@ -105,7 +91,7 @@ def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, 
     """The path for a call on these, and whether it is a fallback that its user should know of."""
     if _exports:
         return ExportPath("fallback", "inside shared_dense.export()"), False
-    runtime = "" if tf.executing_eagerly() else _exporter()
+    runtime = "" if tf.executing_eagerly() else frames.above(compat.EXPORTERS)
     if runtime:
         reason = f"exported to {runtime}, which knows no op of ours"
         return ExportPath("fallback", reason), False
@@ -146,17 +132,6 @@ def placed() -> contextlib.AbstractContextManager:
     return tf.device("CPU:0") if loader.gpu_refused() else contextlib.nullcontext()
 
 
-def _callers_level() -> int:
-    """The stacklevel, for a warning of `choose`, of the first caller that is not library code."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in ("shared_dense", "keras", "tensorflow"):
-            break
-        frame, level = frame.f_back, level + 1
-    return level
-
-
 def remember(path: Path) -> None:
     """Remembers for status() that a call took this path."""
     global _last
@@ -173,7 +148,7 @@ def choose(dtype: str, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> Path:
             f"shared_dense runs plain TensorFlow ops: {path.reason}. Results agree; "
             "python -m shared_dense shows the state.",
             RuntimeWarning,
-            stacklevel=_callers_level(),
+            stacklevel=frames.callers_level(),
         )
     return path
 

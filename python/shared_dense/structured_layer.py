@@ -72,9 +72,7 @@ class StructuredLayer:
         from shared_dense import compat
 
         xs = keras.tree.flatten(inputs)
-        if not (compat.all_eager(xs) and tf.executing_eagerly()):
-            return None
-        if not compat.keras_adds_nothing(self, xs):
+        if not (are_eager(xs) and tf.executing_eagerly() and compat.keras_adds_nothing(self, xs)):
             return None
         try:
             return self.call(inputs)
