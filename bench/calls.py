@@ -19,7 +19,7 @@ with graph.quiet():  # a few lines that TensorFlow logs when imported heed no lo
 import keras
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense.runtime import loader
 
 INPUTS = (2, 8, 64, 128)
 WIDTH, UNITS = 32, 16

@@ -24,7 +24,7 @@ def rng(request):
 def path(request):
     """Runs the test once on each path, and fails it if another one was taken."""
     import shared_dense as sd
-    from shared_dense import paths
+    from shared_dense.runtime import paths
 
     paths._last = None  # a test that calls nothing is not judged by the one before
     if request.param == "op":

@@ -14,7 +14,7 @@ import sys
 
 import tensorflow as tf
 
-from shared_dense import loader
+from shared_dense.runtime import loader
 
 FLOAT, INT32 = tf.float32.as_datatype_enum, tf.int32.as_datatype_enum
 # Attributes of a node that imports, but for the one that is set; its inputs are x or i.

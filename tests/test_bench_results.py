@@ -243,7 +243,7 @@ def test_a_dtype_without_an_op_is_told(monkeypatch, capsys):
 
 def test_why_there_is_no_op():
     import shared_dense as sd
-    from shared_dense import paths
+    from shared_dense.runtime import paths
 
     reasons = graph.described(["float32", "half"])["no_op"]
     assert reasons["float32"] == ""

@@ -17,7 +17,7 @@ import pytest
 from toolchain import ROOT, find, output
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense.runtime import loader
 
 PIP = Path(sysconfig.get_path("purelib")) / "nvidia/cu13/bin"
 
@@ -145,7 +145,7 @@ def test_the_benchmark_compiles(tmp_path):
 
 @pytest.fixture
 def gpu_library():
-    path = next(Path(loader.__file__).parent.glob("_gpu_tf*.so"), None)
+    path = next(loader.PACKAGE.glob("_gpu_tf*.so"), None)
     if path is None:
         pytest.skip("built without CUDA")
     return path
@@ -180,7 +180,7 @@ for op in ("SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"):
     assert found.count("GPU") == found.count("CPU") == 4, found
 print("well")
 """
-    environment = {"PYTHONPATH": str(Path(loader.__file__).parents[1]), "SHARED_DENSE_GPU": "1"}
+    environment = {"PYTHONPATH": str(loader.PACKAGE.parent), "SHARED_DENSE_GPU": "1"}
     done = subprocess.run(
         [shutil.which("python3", path=sysconfig.get_path("scripts")), "-c", program],
         env=environment | {"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"},

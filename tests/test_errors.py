@@ -8,7 +8,7 @@ import tensorflow as tf
 from oracle import Oracle
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense.runtime import loader
 
 ONE, TWO = tf.ones([2, 4]), tf.ones([3, 4])
 KERNEL, BIAS = tf.ones([4, 5]), tf.ones([5])

@@ -16,7 +16,7 @@ from graphs import operations_of
 from oracle import ACTIVATIONS
 
 import shared_dense as sd
-from shared_dense.exporting import _with_flat_inputs
+from shared_dense.keras.exporting import _with_flat_inputs
 
 K, U = 16, 4
 MODELS = ["dict", "list", "nested", "branches", "tied", "quantized tie", "several layers"]
@@ -120,7 +120,7 @@ def test_activations_and_gradients(tmp_path, rng, name):
             ys = sd.shared_matmul(x, kernel, [bias, None, bias, bias], name)
         return ys, tape.gradient(ys, [*x, kernel, bias])
 
-    from shared_dense import paths
+    from shared_dense.runtime import paths
 
     wanted = step()
     with paths.exporting():
@@ -130,7 +130,7 @@ def test_activations_and_gradients(tmp_path, rng, name):
 
 
 def test_the_kernel_of_what_does_not_train_it_is_a_constant(rng):
-    from shared_dense import paths
+    from shared_dense.runtime import paths
 
     kernel, x = tf.Variable(rng.normal(size=(K, U))), [tf.constant(rng.normal(size=(2, K)))] * 3
     with paths.exporting(), tf.GradientTape() as tape:

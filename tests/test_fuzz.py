@@ -15,7 +15,7 @@ from fuzz import __main__ as driver
 from fuzz import cases, compare, faults, program
 
 import shared_dense as sd
-from shared_dense import ops
+from shared_dense.ops import matmul
 
 FIRST, CASES = 0, 1500  # a minute on two cores
 
@@ -92,7 +92,7 @@ def test_a_wrong_product_is_seen_inside(mode, context, monkeypatch):
 @pytest.mark.parametrize("fault", faults.FAULTS)
 def test_a_fault_is_found_in_a_hundred_programs(fault, dtype, monkeypatch):
     """Of which few have what the fault takes, as two inputs of one shape."""
-    monkeypatch.setattr(ops, "shared_matmul", faults.FAULTS[fault])
+    monkeypatch.setattr(matmul, "shared_matmul", faults.FAULTS[fault])
     monkeypatch.setattr(sd, "shared_matmul", faults.FAULTS[fault])
     of_dtype = (
         case

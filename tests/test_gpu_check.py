@@ -13,8 +13,8 @@ import tensorflow as tf
 from oracle import Oracle
 
 import shared_dense as sd
-from shared_dense import gpu_check, loader
-from shared_dense.exactness import Problem
+from shared_dense.runtime import gpu, gpu_check, loader
+from shared_dense.runtime.exactness import Problem
 
 DTYPES = [tf.float32, tf.float64, tf.bfloat16, tf.float16]
 SMALL = (((1, 3), 72, 40, False), ((5, 0, 33, 2), 37, 29, True))
@@ -159,20 +159,20 @@ def test_nothing_of_the_caller_reaches_the_check():
     ],
 )
 def test_a_driver_older_than_the_kernels_is_told(driver, built, said, monkeypatch):
-    monkeypatch.setattr(loader, "_driver_cuda", lambda: driver)
+    monkeypatch.setattr(gpu, "_driver_cuda", lambda: driver)
     monkeypatch.setattr(loader, "build_info", lambda: {"cuda": True, "cuda_version": built})
-    reason = loader._driver_too_old()
+    reason = gpu._driver_too_old()
     assert bool(said) == bool(reason) and said in reason
     if said:
         assert "580" in reason and "nvcc of a CUDA 12 toolkit" in reason
 
 
 def test_the_library_is_not_opened_on_an_old_driver(monkeypatch):
-    monkeypatch.setattr(loader, "_driver_cuda", lambda: "11.8")
+    monkeypatch.setattr(gpu, "_driver_cuda", lambda: "11.8")
     monkeypatch.setattr(loader, "build_info", lambda: {"cuda": True, "cuda_version": "12.4"})
     monkeypatch.setenv("SHARED_DENSE_GPU", "1")
     monkeypatch.setattr(tf, "load_op_library", lambda path: pytest.fail(f"opened {path}"))
-    state = loader.gpu.__wrapped__()
+    state = gpu.load.__wrapped__()
     assert "CUDA 11.8" in state.reason and state.check == "never run on a GPU"
 
 
@@ -187,7 +187,7 @@ tf.config.get_visible_devices = lambda kind=None: (
 tf.config.list_logical_devices = lambda kind=None: claimed if kind == "GPU" else logical(kind)
 tf.config.experimental.get_device_details = lambda device: {"compute_capability": (9, 0)}
 import shared_dense as sd
-from shared_dense import loader, paths
+from shared_dense.runtime import gpu, paths
 
 x, w = tf.Variable(tf.ones([2, 3])), tf.Variable(tf.ones([3, 4]))
 
@@ -205,7 +205,7 @@ assert "the op ran on" in said[0] and "float32, rows 1+3" in said[0], said
 assert paths.last().name == "fallback"
 status = sd.status()
 assert "their check on this machine failed" in status.gpu and status.gpu_check == status.gpu
-assert status.dtypes["GPU"] == () and loader.gpu_refused()
+assert status.dtypes["GPU"] == () and gpu.refused()
 
 y, (dx, dw) = step()  # eager, on the CPU
 assert paths.last().name == "op", paths.last()
@@ -231,7 +231,7 @@ def test_kernels_that_fail_their_check_are_refused():
 @pytest.mark.parametrize("refused", [True, False])
 def test_op_and_gradients_are_kept_from_kernels_refused(refused, monkeypatch):
     """In a graph, where TensorFlow would choose. silu makes its pre-activation once more."""
-    monkeypatch.setattr(loader, "_gpu_refused", refused)
+    monkeypatch.setattr(gpu, "_refused", refused)
     with tf.Graph().as_default() as graph:
         x, w = tf.ones([2, 3]), tf.ones([3, 4])
         y = op()(
@@ -248,8 +248,8 @@ def test_op_and_gradients_are_kept_from_kernels_refused(refused, monkeypatch):
 
 
 def test_by_themselves_they_run_where_tensorflow_likes():
-    from shared_dense import paths
+    from shared_dense.runtime import paths
 
-    assert not loader.gpu_refused()
+    assert not gpu.refused()
     with paths.placed(), tf.Graph().as_default():
         assert tf.ones([1]).device == ""

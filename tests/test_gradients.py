@@ -10,7 +10,7 @@ import tensorflow as tf
 from oracle import ACTIVATIONS, OWN_ROUNDINGS, Oracle, gamma, roundoff
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense.runtime import loader
 
 SHAPES = [(3, 7), (1, 7), (0, 7), (2, 5, 7), (7,)]
 ZERO = tf.UnconnectedGradients.ZERO

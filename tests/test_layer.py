@@ -20,7 +20,7 @@ import tensorflow as tf
 from oracle import Oracle
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 K, U = 7, 5
 Pair = collections.namedtuple("Pair", "left right")

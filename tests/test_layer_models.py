@@ -12,7 +12,7 @@ import tensorflow as tf
 from oracle import Exact, Oracle, gamma, roundoff
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 K, U = 4, 3
 

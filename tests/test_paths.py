@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 
 def call():

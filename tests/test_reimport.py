@@ -176,7 +176,8 @@ def use(argument):
         right(sd)
     ours = [str(w.message) for w in caught if "shared_dense runs" in str(w.message)]
     # Of this copy: status() looks for modules by their names, which may be those of another.
-    loader, paths = (sd.shared_matmul.__globals__[name] for name in ("loader", "paths"))
+    paths = sd.shared_matmul.__globals__["paths"]
+    loader = paths.loader
     report = {
         "path": paths.last().name,
         "reason": loader.load().reason,

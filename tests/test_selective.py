@@ -10,7 +10,7 @@ from test_gradient_bits import same_bits
 from test_gradients import PLAIN, ZERO, agree, check, flat, problem, small, tensors
 
 import shared_dense as sd
-from shared_dense import loader
+from shared_dense.runtime import loader
 
 SHAPES = [(3, 7), (1, 7), (0, 7), (2, 5, 7), (7,), (4, 7)]
 NAMES = ["gelu", "linear", "tanh", "relu", "linear", "silu"]

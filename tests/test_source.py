@@ -78,14 +78,59 @@ def private_modules(source):
         yield from (name for name in names if PRIVATE.fullmatch(name))
 
 
+PACKAGE = ROOT / "python/shared_dense"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+    for path in files("python/shared_dense", suffixes=(".py",))
+}
+COMPAT = ("shared_dense.runtime.compat", "shared_dense.keras.compat")
+
+
 def test_private_modules_stay_in_compat():
-    compat = ROOT / "python/shared_dense/compat.py"
     wrong = {
-        str(path.relative_to(ROOT)): found
-        for path in files("python", suffixes=(".py",))
-        if path != compat and (found := list(private_modules(path.read_text())))
+        name: found
+        for name, path in MODULES.items()
+        if name not in COMPAT and (found := list(private_modules(path.read_text())))
     }
     assert not wrong
+
+
+def trees():
+    return {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def private_attributes(tree):
+    """Names with one underscore in front that are read of objects, or looked up as strings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
+            name = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+        else:
+            continue
+        if name.startswith("_") and not name.startswith("__"):
+            yield name
+
+
+def test_private_attributes_of_keras_stay_in_compat():
+    """What begins with an underscore, and is none of ours, is another's."""
+    ours = {"_replace", "_getframe"}  # of named tuples and sys: documented
+    for tree in trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                ours.add(node.name)
+            elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+                ours.add(node.id if isinstance(node, ast.Name) else node.attr)
+            elif isinstance(node, ast.alias):
+                ours.add(node.asname or node.name)
+    found = {
+        name: theirs
+        for name, tree in trees().items()
+        if (theirs := {*private_attributes(tree)} - (ours - {"_trainable"}))
+    }
+    assert found.pop("shared_dense.keras.compat")
+    assert found.pop("shared_dense.runtime.compat")
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -175,33 +220,63 @@ def test_tools_hide_no_installed_module(path):
     assert importlib.util.find_spec(path.stem) is None
 
 
-def imported(name):
-    """What a module of the package imports as it is imported itself."""
-    tree = ast.parse((ROOT / "python" / "shared_dense" / f"{name}.py").read_text())
+ROOMS = ("runtime", "ops", "keras", "")  # each knows those before it
+
+
+def imports(tree, later=True):
+    """Modules of the package that a module imports; `later`: also inside of functions."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
-        if not isinstance(node, ast.FunctionDef):  # what is inside comes later, if at all
+        if later or not isinstance(node, ast.FunctionDef):
             waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.ImportFrom) and node.module == "shared_dense":
-            yield from (f"shared_dense.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom):
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in below)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-@pytest.mark.parametrize("name", ["layers", "shared", "transposed"])
+def room_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 2 else ""
+
+
+def test_rooms_know_only_those_below():
+    order = {room: i for i, room in enumerate(ROOMS)}
+    wrong = [
+        (name, other)
+        for name, tree in trees().items()
+        for other in imports(tree)
+        # The front door and the version, which every room may know.
+        if other.startswith("shared_dense.") and other != "shared_dense._version"
+        if order[room_of(other)] > order[room_of(name)]
+    ]
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Not even inside of functions, where Python would bear it."""
+    left = {name: {*imports(tree)} for name, tree in trees().items()}
+    while left:
+        ends = {name for name, others in left.items() if not others & left.keys() - {name}}
+        assert ends, f"a circle among {sorted(left)}"
+        left = {name: others for name, others in left.items() if name not in ends}
+
+
+@pytest.mark.parametrize("name", ["dense", "shared", "transposed"])
 def test_layers_import_no_tensorflow_for_other_backends(name):
     """Keras may run on JAX or PyTorch; test_layer.py shows it where these are installed."""
-    seen, waiting = set(), [f"shared_dense.{name}"]
+    seen, waiting = set(), [f"shared_dense.keras.{name}"]
     while waiting:
         module = waiting.pop()
         if module in seen:
             continue
         seen.add(module)
-        package, _, rest = module.partition(".")
+        package = module.partition(".")[0]
         assert package != "tensorflow", f"{name} imports TensorFlow, by way of {seen}"
-        if package == "shared_dense" and rest:
-            waiting += imported(rest)
-    assert "shared_dense.structures" in seen
+        if module in MODULES:
+            waiting += imports(trees()[module], later=False)
+    assert "shared_dense.keras.structures" in seen

@@ -12,7 +12,7 @@ import tensorflow as tf
 from exact import assert_equal, set_whole_weights, whole
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 K, U = 6, 4
 BOTH = [sd.SharedDense, keras.layers.Dense]

@@ -18,8 +18,8 @@ from tensorflow.python.ops.parallel_for import pfor
 from test_gradients import ACTIVATIONS, ZERO, check, draw, flat, tensors
 
 import shared_dense as sd
-from shared_dense import compat, loader
-from shared_dense.activations import NEED_PRE_ACTIVATION
+from shared_dense.ops.activations import NEED_PRE_ACTIVATION
+from shared_dense.runtime import compat, loader
 
 FORWARD, BACKWARD = "SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"
 TIMES = 3

@@ -12,7 +12,7 @@ import tensorflow as tf
 from oracle import ACTIVATIONS, Exact, Oracle, roundoff
 
 import shared_dense as sd
-from shared_dense import loader, paths
+from shared_dense.runtime import loader, paths
 
 RAGGED = [(3, 7), (1, 7), (0, 7), (2, 5, 7), (7,)]
 DTYPES = ["float32", "float64", "bfloat16", "float16"]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 MASK = tf.constant([True, False, True, True, False, True])
 

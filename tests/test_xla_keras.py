@@ -9,7 +9,7 @@ import tensorflow as tf
 from oracle import gamma
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 STEPS = 6
 WIDTH = 12

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import shared_dense as sd
-from shared_dense import paths
+from shared_dense.runtime import paths
 
 HALF = tf.constant([True, False, True, True, False, True])
 # Of a picked width, or picked units.

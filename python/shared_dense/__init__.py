@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from shared_dense._version import __version__
 
 if TYPE_CHECKING:
-    from shared_dense.export import export
-    from shared_dense.layers import SharedDense
-    from shared_dense.ops import shared_matmul
-    from shared_dense.paths import fallback
-    from shared_dense.shared import Shared
+    from shared_dense.keras.dense import SharedDense
+    from shared_dense.keras.exporting import export
+    from shared_dense.keras.shared import Shared
+    from shared_dense.keras.transposed import TransposedDense
+    from shared_dense.ops.matmul import shared_matmul
+    from shared_dense.runtime.paths import fallback
     from shared_dense.state import status
-    from shared_dense.transposed import TransposedDense
 
 __all__ = [
     "Shared",
@@ -36,12 +36,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "Shared": "shared",
-    "SharedDense": "layers",
-    "TransposedDense": "transposed",
-    "export": "exporting",
-    "fallback": "paths",
-    "shared_matmul": "ops",
+    "Shared": "keras.shared",
+    "SharedDense": "keras.dense",
+    "TransposedDense": "keras.transposed",
+    "export": "keras.exporting",
+    "fallback": "runtime.paths",
+    "shared_matmul": "ops.matmul",
     "status": "state",
 }
 
@@ -69,8 +69,8 @@ with contextlib.suppress(ImportError):
 
     wrapt.register_post_import_hook(
         lambda keras: [
-            importlib.import_module(f"shared_dense.{name}")
-            for name in ("layers", "shared", "transposed")
+            importlib.import_module(f"shared_dense.keras.{name}")
+            for name in ("dense", "shared", "transposed")
         ],
         "keras",
     )

@@ -13,11 +13,12 @@ Raises:
     ValueError: SHARED_DENSE_ISA names an instruction set that is not there.
 """
 
-from shared_dense import loader
+from shared_dense.ops import library
+from shared_dense.runtime import loader
 
-if not loader.load().available:
+if not library.load().available:
     raise ImportError(
-        f"the op SharedDense>SharedMatMul cannot be loaded: {loader.load().reason}. A SavedModel "
+        f"the op SharedDense>SharedMatMul cannot be loaded: {library.load().reason}. A SavedModel "
         "exported inside shared_dense.fallback() needs neither the op nor this import."
     )
 loader.load_jit()  # a graph may be loaded into a function that XLA compiles

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from shared_dense import ops, paths
-from shared_dense.exactness import Problem
+from shared_dense.ops import matmul
+from shared_dense.runtime import paths
+from shared_dense.runtime.exactness import Problem
 
 PROBLEM = Problem((8,) * 8, 1024, 1024)
 ROUNDS = 15
@@ -25,7 +26,7 @@ class Check(NamedTuple):
 
 
 def _call(inputs, kernel, bias, activations, transpose_kernel=False) -> list[tf.Tensor]:
-    return ops.shared_matmul(inputs, kernel, bias, activations, transpose_kernel)
+    return matmul.shared_matmul(inputs, kernel, bias, activations, transpose_kernel)
 
 
 def _gradients(inputs: list[tf.Tensor], kernel: tf.Tensor, bias: tf.Tensor) -> list:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from shared_dense import loader
 from shared_dense._version import __version__
+from shared_dense.runtime import gpu, loader
 
 # The dtypes that have CPU kernels, and so a plan.
 PLANNED = ("float32", "float64", "bfloat16", "float16")
@@ -197,22 +197,23 @@ def status() -> Status:
     available, reason, running, isa, last = False, "", "", "", None
     layers: dict[str, str] = {}
     dtypes: dict[str, tuple[str, ...]] = {}
-    gpu = loader.Gpu("the op is not available", "")
+    kernels = gpu.Gpu("the op is not available", "")
     xla = "the op is not available"
     try:
         import tensorflow as tf
 
-        from shared_dense import paths
+        from shared_dense.ops import library
+        from shared_dense.runtime import paths
 
         running = tf.__version__
         last = paths.last()
         layers = {name: f"{path.name} ({path.reason})" for name, path in paths.of_layers().items()}
-        library = loader.load()
-        available, reason = library.available, library.reason
+        opened = library.load()
+        available, reason = opened.available, opened.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
-            gpu, xla = loader.gpu(), loader.load_jit()
-            if gpu.reason:
+            kernels, xla = gpu.load(), loader.load_jit()
+            if kernels.reason:
                 dtypes["GPU"] = ()
         if loader.disabled():
             available, reason = False, "SHARED_DENSE_DISABLE is set; unset it to use the op"
@@ -237,8 +238,8 @@ def status() -> Status:
         isas=tuple(info.get("isas") or ()),
         cuda=bool(info.get("cuda", False)),
         cuda_version=info.get("cuda_version") or "",
-        gpu=gpu.reason,
-        gpu_check=gpu.check,
+        gpu=kernels.reason,
+        gpu_check=kernels.check,
         xla=xla,
         compiler=info.get("compiler") or "",
         dtypes=dtypes,

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 import shared_dense as sd
 from fuzz import compare
-from shared_dense import ops
+from shared_dense.ops import matmul
 
-_right = ops.shared_matmul
+_right = matmul.shared_matmul
 
 
 @tf.custom_gradient
@@ -97,6 +97,6 @@ OTHERS = {
 
 def inject(name):
     """Puts a wrong product where programs and layers find it."""
-    sd.shared_matmul = ops.shared_matmul = {**FAULTS, **OTHERS}[name]
+    sd.shared_matmul = matmul.shared_matmul = {**FAULTS, **OTHERS}[name]
     if name == "death of all":
         compare.plain = _dies

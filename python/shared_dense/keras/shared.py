@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from shared_dense.structured_layer import StructuredLayer
-from shared_dense.structures import is_shape, leaves
+from shared_dense.keras.structured_layer import StructuredLayer
+from shared_dense.keras.structures import is_shape, leaves
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")

@@ -1,12 +1,10 @@
-"""The one file that touches private modules of TensorFlow and Keras, each behind a guard."""
+"""The one file that touches private modules of TensorFlow, each behind a guard."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
-
-import keras
 
 try:
     from tensorflow.python.framework.ops import EagerTensor as _EagerTensor
@@ -52,12 +50,6 @@ try:
 except (ImportError, AttributeError):
     _Register = None
 
-try:
-    from keras.src.backend.common.variables import get_autocast_scope as _autocast_scope
-    from keras.src.distribution.distribution_lib import distribution as _distribution
-except ImportError:
-    _autocast_scope = None
-
 # Modules that trace a model to write it for a runtime that knows no op of ours.
 EXPORTERS = {
     "ai_edge_litert": "LiteRT",
@@ -69,27 +61,6 @@ EXPORTERS = {
     "tensorflowjs": "TensorFlow.js",
     "tf2onnx": "ONNX",
 }
-
-
-def keras_adds_nothing(layer: keras.layers.Layer, xs: Sequence[Any]) -> bool:
-    """Whether `Layer.__call__` on tensors for which `all_eager` holds would do what `call` does.
-
-    Its ways of a layer that is built: to cast, to mask, to record losses, to make a graph, to
-    lay out, to quantize. `python -m bench.calls` shows what going through them takes.
-    """
-    return (
-        _autocast_scope is not None
-        and layer.built
-        and layer._called
-        and not layer._remat_mode
-        and layer.quantization_mode is None
-        and layer.activity_regularizer is None
-        and layer.compute_dtype == layer.variable_dtype == xs[0].dtype.name
-        and _autocast_scope() is None
-        and _distribution() is None
-        and all_of_dtype(xs, xs[0].dtype)
-        and not any(map(vars, xs))  # where Keras keeps a mask
-    )
 
 
 class Stacked(NamedTuple):

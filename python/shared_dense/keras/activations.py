@@ -1,22 +1,16 @@
-"""What a user may have meant."""
+"""The activation of a layer, as its user names it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
+import keras
 
-def nearest(name: Any, options: Iterable[str]) -> str:
-    """A question that names what the user may have meant, or nothing."""
-    close = difflib.get_close_matches(str(name), list(options), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+from shared_dense.runtime.suggestions import nearest
 
 
 def activation_of(activation: Any, title: str) -> Any:
     """`keras.activations.get`, whose ValueError names the layer and a name that Keras knows."""
-    import keras
-
     try:
         return keras.activations.get(activation)
     except ValueError as error:

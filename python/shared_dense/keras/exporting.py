@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from shared_dense import paths
+from shared_dense.keras import compat
+from shared_dense.runtime import paths
 
 # What Keras's exporters import, by format.
 NEEDED = {"onnx": "tf2onnx onnx", "litert": "ai-edge-litert", "openvino": "openvino"}
@@ -78,7 +79,7 @@ def export(
 def _has_no_inputs(model: keras.Model) -> bool:
     """Of a Sequential that was called on a structure, and of what was never called."""
     if isinstance(model, keras.Sequential):
-        return getattr(model, "_functional", None) is None
+        return not compat.knows_its_input(model)
     return not model.built
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from shared_dense import compat, composition
-from shared_dense.gradients import attributes_of
+from shared_dense.ops import composition
+from shared_dense.ops.gradients import attributes_of
+from shared_dense.runtime import compat
 
 
 def _placeholders(tensors) -> list[tf.Tensor]:

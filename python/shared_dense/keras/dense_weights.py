@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from shared_dense.keras import compat
+
 
 def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -> None:
     """From one built layer to another of its config, by the code that saves and loads them."""
@@ -13,7 +15,8 @@ def copy_dense_weights(source: keras.layers.Dense, target: keras.layers.Dense) -
     source.save_own_variables(store)
     target.load_own_variables(store)
     if source.lora_enabled:  # which saving adds to the kernel
-        for name in ("_kernel", "kernel_scale", "kernel_zero", "lora_kernel_a", "lora_kernel_b"):
+        compat.stored(target).assign(compat.stored(source))
+        for name in ("kernel_scale", "kernel_zero", "lora_kernel_a", "lora_kernel_b"):
             if hasattr(source, name):
                 getattr(target, name).assign(getattr(source, name))
         target.lora_alpha = source.lora_alpha  # Dense.build forgets it

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from shared_dense.exactness import Problem
+from shared_dense.runtime.exactness import Problem
 
 # One of each that the kernels treat in ways of their own: few rows, rows and widths that fit no
 # vector or tile, more inputs than travel in a kernel's parameters, the largest tile of a product of

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from shared_dense.branches import KERNEL
+from shared_dense.keras import compat
+from shared_dense.keras.one_kernel import KERNEL
 
 
 def width(layer: keras.layers.Layer) -> int:
@@ -50,7 +51,7 @@ def _dequantized(layer: keras.layers.Layer) -> Any:
     """The numbers that Keras's quantized layer computes with; how it stores them is Keras's."""
     mode = layer.quantization_mode
     if isinstance(layer, keras.layers.Embedding):
-        stored, scale = layer._embeddings, layer.embeddings_scale
+        stored, scale = compat.stored(layer), layer.embeddings_scale
         zero, groups_axis = getattr(layer, "embeddings_zero", None), 1
         lora = ("lora_embeddings_a", "lora_embeddings_b")
         per_row = True
@@ -63,7 +64,7 @@ def _dequantized(layer: keras.layers.Layer) -> Any:
     elif mode in ("gptq", "awq"):
         return _calibrated(layer)
     else:
-        stored, scale = layer._kernel, layer.kernel_scale
+        stored, scale = compat.stored(layer), layer.kernel_scale
         zero, groups_axis = getattr(layer, "kernel_zero", None), 0
         lora = ("lora_kernel_a", "lora_kernel_b")
         per_row = False
@@ -84,8 +85,9 @@ def _dequantized(layer: keras.layers.Layer) -> Any:
 def _calibrated(layer: keras.layers.Dense) -> Any:
     """The kernel of a layer quantized by gptq or awq: of floats until Keras has calibrated it."""
     mode = layer.quantization_mode
-    if not getattr(layer, f"is_{mode}_calibrated", False) and hasattr(layer, "_kernel"):
-        return ops.convert_to_tensor(layer._kernel)
+    floats = compat.stored(layer)
+    if not getattr(layer, f"is_{mode}_calibrated", False) and floats is not None:
+        return ops.convert_to_tensor(floats)
     stored = ops.convert_to_tensor(layer.quantized_kernel)  # [units or half of them, in_features]
     if stored.shape[0] != layer.units:
         stored = keras.quantizers.unpack_int4(stored, layer.units, axis=0, dtype="uint8")

@@ -9,8 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared_dense import compat, composition, loader, outputs, paths
-from shared_dense.activations import NEED_PRE_ACTIVATION
+from shared_dense.ops import composition, outputs
+from shared_dense.ops.activations import NEED_PRE_ACTIVATION
+from shared_dense.runtime import compat, loader, paths
 
 
 def _registers(op: str) -> Callable[[Callable], Callable]:

@@ -8,11 +8,20 @@ from typing import Any
 
 import keras
 
-from shared_dense import tied_kernel
-from shared_dense.dense_call import add_reason, dense_call
-from shared_dense.structured_layer import StructuredLayer
-from shared_dense.structures import Shape, Width, check, is_shape, is_tensor, known_shape, leaves
-from shared_dense.suggestions import activation_of, nearest
+from shared_dense.keras import compat, tied_kernel
+from shared_dense.keras.activations import activation_of
+from shared_dense.keras.dense_call import add_reason, dense_call
+from shared_dense.keras.structured_layer import StructuredLayer
+from shared_dense.keras.structures import (
+    Shape,
+    Width,
+    check,
+    is_shape,
+    is_tensor,
+    known_shape,
+    leaves,
+)
+from shared_dense.runtime.suggestions import nearest
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
 
@@ -127,13 +136,7 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        # As Layer has it, but for one of the sublayers.
-        self._trainable = bool(value)
-        for variable in self._trainable_variables:
-            variable.trainable = self._trainable
-        for layer in self._layers:
-            if layer is not self.tied_to:
-                layer.trainable = self._trainable
+        compat.set_trainable(self, bool(value), but=self.tied_to)
 
     def _must_be_built(self) -> None:
         tied_to, name = self.tied_to, self.kernel_name
@@ -224,10 +227,8 @@ class TransposedDense(StructuredLayer, keras.layers.Layer):
             return
         for layer in _layers_before(keras.tree.flatten(inputs)):
             if type(layer) is type(self.tied_to) and layer.name == self.tied_to.name:
-                self._tracker.unlock()
-                self._tracker.untrack(self.tied_to)
-                self._tie_to(layer)
-                self._tracker.lock()
+                with compat.replaced(self, self.tied_to):
+                    self._tie_to(layer)
                 self._is_a_copy = False
                 return
         self._warn_of_copy()

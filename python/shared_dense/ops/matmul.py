@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from shared_dense import activations, compat, composition, loader, outputs, paths
+from shared_dense.ops import activations, composition, library, outputs
+from shared_dense.runtime import compat, paths
 
 Activation = str | Callable | None
 
@@ -144,7 +145,7 @@ def _by_op(
         attributes["activations"]
     )
     with paths.placed():
-        found = loader.load().ops.shared_dense_shared_mat_mul(
+        found = library.load().ops.shared_dense_shared_mat_mul(
             inputs=xs,
             kernel=kernel,
             biases=biases,

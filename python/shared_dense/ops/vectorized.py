@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from shared_dense import composition, loader
-from shared_dense.activations import NEED_PRE_ACTIVATION
-from shared_dense.compat import Stacked, register_vectorized
-from shared_dense.gradients import attributes_of
+from shared_dense.ops import composition
+from shared_dense.ops.activations import NEED_PRE_ACTIVATION
+from shared_dense.ops.gradients import attributes_of
+from shared_dense.runtime import loader
+from shared_dense.runtime.compat import Stacked, register_vectorized
 
 # f'(z) from y = f(z), as the op has it.
 _SLOPES = {

@@ -49,7 +49,7 @@ def fits(inputs: Any, width: int) -> bool:
     xs = keras.tree.flatten(inputs)
     if not are_eager(xs):
         return False
-    from shared_dense import compat
+    from shared_dense.runtime import compat
 
     return all(len(shape) >= 2 and shape[-1] == width for shape in compat.shapes(xs))
 
@@ -58,7 +58,7 @@ def are_eager(xs: Sequence[Any]) -> bool:
     """Whether these are all TensorFlow's tensors, outside of graphs."""
     if keras.backend.backend() != "tensorflow":
         return False
-    from shared_dense import compat
+    from shared_dense.runtime import compat
 
     return compat.all_eager(xs)
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from shared_dense import compat, frames, loader
+from shared_dense.runtime import compat, frames, gpu, loader
 
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
-# Kernels there are, by device; those on a GPU only where `loader.gpu` has loaded them.
+# Kernels there are, by device; those on a GPU only where `gpu.load` has loaded them.
 OP_DTYPES = {"CPU": _DTYPES, "GPU": _DTYPES}
 
 
@@ -104,8 +104,8 @@ def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, 
     if not library.available:
         return Path("fallback", library.reason), True
     device = _device(inputs, kernel)
-    if device == "GPU" and loader.gpu().reason:
-        return Path("fallback", f"the op has no kernel on GPU: {loader.gpu().reason}"), True
+    if device == "GPU" and gpu.load().reason:
+        return Path("fallback", f"the op has no kernel on GPU: {gpu.load().reason}"), True
     if dtype not in OP_DTYPES[device]:
         reason = (
             f"the op has no {dtype} kernel on {device} ({', '.join(OP_DTYPES[device])} only); use "
@@ -129,7 +129,7 @@ def placed() -> contextlib.AbstractContextManager:
 
     They stay registered, and TensorFlow prefers a GPU's kernel wherever the tensors are.
     """
-    return tf.device("CPU:0") if loader.gpu_refused() else contextlib.nullcontext()
+    return tf.device("CPU:0") if gpu.refused() else contextlib.nullcontext()
 
 
 def remember(path: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 
-from shared_dense import branches as table
-from shared_dense.branches import BIAS, KERNEL, Branch
-from shared_dense.dense_call import dense_call, leave_to_keras
-from shared_dense.dense_weights import copy_dense_weights
-from shared_dense.structured_layer import StructuredLayer
-from shared_dense.structures import Shape, Width, check, fits, is_shape, is_tensor
-
-from shared_dense.structures import known_shape, leaves, one_width  # isort: skip
-from shared_dense.suggestions import activation_of
+from shared_dense.keras import branch_table
+from shared_dense.keras.activations import activation_of
+from shared_dense.keras.branches import Branches
+from shared_dense.keras.dense_call import leave_to_keras
+from shared_dense.keras.dense_weights import copy_dense_weights
+from shared_dense.keras.one_kernel import KERNEL, OneKernel
+from shared_dense.keras.structured_layer import StructuredLayer
+from shared_dense.keras.structures import Shape, Width, check, is_shape, is_tensor, known_shape
 
 
 @keras.saving.register_keras_serializable(package="shared_dense")
@@ -96,17 +95,11 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
     ):
         activation = activation_of(activation, type(self).__name__)
         super().__init__(units, activation, use_bias, *args, **kwargs)
-        self.branches = None if branches is None else table.read(branches, self._title())
-        self._branches: dict[str, Branch] = {}
-        self._widths = {}
-        if self.branches is None:
-            return
-        used = {"lora_rank": self.lora_rank, "a quantized dtype": self.quantization_mode}
-        for feature in used:
-            if used[feature]:
-                raise ValueError(self._no_branches_with(feature))
-        self._branches = table.resolve(self.branches, self.activation, self.use_bias)
-        self._widths = table.widths(self._branches, self._title())
+        self.branches = None
+        self._named: OneKernel | Branches = OneKernel(self)
+        if branches is not None:
+            self.branches = branch_table.read(branches, self._title())
+            self._named = Branches(self, self.branches)
 
     @classmethod
     def from_dense(cls, layer: keras.layers.Dense) -> SharedDense:
@@ -137,50 +130,37 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         Raises:
             ValueError: the layer has branches.
         """
-        if self.branches is not None:
-            raise ValueError(self._no_branches_with("to_dense()"))
+        self._named.must_go_with("to_dense()")
         dense = keras.layers.Dense.from_config(self.get_config())
         if self.built:
-            dense.build((None, self._widths[KERNEL].size))
+            dense.build((None, self._named.widths[KERNEL].size))
             copy_dense_weights(self, dense)
         return dense
 
     @property
     def kernel_names(self) -> tuple[str, ...]:
         """The names of all kernels, built or not."""
-        if self.branches is None:
-            return (KERNEL,)
-        return tuple(dict.fromkeys(branch.kernel for branch in self._branches.values()))
+        return self._named.names
 
     @property
     def kernels(self) -> dict[str, Any]:
         """The kernels by name, each `[in_features, units]`: those that are built."""
-        if self.branches is None:
-            return {KERNEL: self.kernel}
-        self._must_be_built("kernels")
-        return dict(self._kernels)
+        return self._named.kernels()
 
     @property
     def biases(self) -> dict[str, Any]:
         """The biases by name, each `[units]`; empty for a layer without."""
-        if self.branches is None:
-            return {} if self.bias is None else {BIAS: self.bias}
-        self._must_be_built("biases")
-        return dict(self._biases)
+        return self._named.biases()
 
     @property
     def kernel(self) -> Any:
         """The kernel, LoRA's part added, of a layer that has one."""
-        return super().kernel if self.branches is None else self._only("kernel", self.kernels)
+        return self._named.kernel(super())
 
     @property
     def bias(self) -> Any:
         """The bias of a layer that has one; None if it has none."""
-        if self.branches is None:
-            self._must_be_built("bias")
-            return self._bias
-        biases = self.biases
-        return self._only("bias", biases) if biases else None
+        return self._named.bias()
 
     @bias.setter
     def bias(self, value: Any) -> None:
@@ -194,57 +174,18 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
                 `branches` a dict of shapes, which may have other names than later calls.
         """
         # () is a scalar, or a part of the structure that is empty: call, which follows, can tell.
-        shapes = [s for s in self._shapes(input_shape, is_shape) if s.sizes not in ((), [])]
-        self._widths = self._check(shapes)
-        if self.branches is None:
-            super().build((None, self._widths[KERNEL].size))
-            return
-        widths = {width.size for width in self._widths.values()}
-        if len(widths) == 1:
-            self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: widths.pop()})
-        self._kernels, self._biases = table.make_weights(self, self._branches, self._widths)
-        self.built = True
+        shapes = [s for s in self._named.shapes(input_shape, is_shape) if s.sizes not in ((), [])]
+        self._named.build(super(), self._check(shapes))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Applies the layer to one tensor or to each of a structure of them."""
         del training  # Dense does not look at it either
         self._check_tensors(inputs)
-        xs = keras.tree.flatten(inputs)
-        if self.branches is None:
-            outputs = dense_call(
-                xs, self.kernel, [self.bias] * len(xs), [self.activation] * len(xs)
-            )
-        else:
-            outputs = self._call_branches(xs, self._branch_of_each(inputs))
-        return keras.tree.pack_sequence_as(inputs, outputs)
-
-    def _branch_of_each(self, inputs: dict[str, Any]) -> list[Branch]:
-        """In the order in which Keras flattens the inputs."""
-        names = {
-            name: keras.tree.map_structure(lambda _, name=name: name, part)
-            for name, part in inputs.items()
-        }
-        return [self._branches[name] for name in keras.tree.flatten(names)]
-
-    def _call_branches(self, xs: list[Any], branches: list[Branch]) -> list[Any]:
-        outputs = [None] * len(xs)
-        for kernel in dict.fromkeys(branch.kernel for branch in branches):
-            places = [i for i, branch in enumerate(branches) if branch.kernel == kernel]
-            group = [branches[i] for i in places]
-            results = dense_call(
-                [xs[i] for i in places],
-                self._kernels[kernel],
-                [None if branch.bias is None else self._biases[branch.bias] for branch in group],
-                [branch.activation for branch in group],
-                trains_kernel=[branch.trains_kernel for branch in group],
-            )
-            for i, result in zip(places, results, strict=True):
-                outputs[i] = result
-        return outputs
+        return keras.tree.pack_sequence_as(inputs, self._named.outputs(inputs))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape or structure of shapes of the outputs."""
-        self._check(self._shapes(input_shape, is_shape), makes_kernels=False)
+        self._check(self._named.shapes(input_shape, is_shape), makes_kernels=False)
         return keras.tree.map_shape_structure(super().compute_output_shape, input_shape)
 
     def quantized_call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -265,8 +206,7 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
             NotImplementedError: the layer has branches. (`model.quantize` warns of that, and
                 leaves the layer as it is.)
         """
-        if self.branches is not None:
-            raise NotImplementedError(self._no_branches_with("quantize()"))
+        self._named.must_go_with("quantize()", NotImplementedError)
         # Dense refuses subclasses, which may compute something else. This one does not; a
         # subclass of it may.
         type_check = type_check and type(self) is not SharedDense
@@ -278,32 +218,16 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         Raises:
             ValueError: as Dense; or the layer has branches.
         """
-        if self.branches is not None:
-            raise ValueError(self._no_branches_with("enable_lora()"))
+        self._named.must_go_with("enable_lora()")
         super().enable_lora(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` takes: Dense's config, and the table if there is one."""
-        config = super().get_config()
-        if self.branches is not None:
-            config["branches"] = {name: self._spec_config(name) for name in self.branches}
-        return config
-
-    def _spec_config(self, name: str) -> dict[str, Any]:
-        spec = dict(self.branches[name])
-        if "activation" in spec:
-            spec["activation"] = keras.activations.serialize(spec["activation"])
-        # A copy is built by its first call too, which need not be the one that built this layer.
-        width = self._widths.get(self._branches[name].kernel)
-        return spec if width is None else {**spec, "in_features": int(width.size)}
+        return {**super().get_config(), **self._named.config()}
 
     def save_own_variables(self, store: Any) -> None:
         """Saves as Dense does; with branches by the weights' names, in whatever order they are."""
-        if self.branches is None:
-            super().save_own_variables(store)
-            return
-        for variable in self._own_variables():
-            store[variable.name] = variable
+        self._named.save(super(), store)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved.
@@ -311,21 +235,7 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
         Raises:
             ValueError: it is not of these weights.
         """
-        if self.branches is None:
-            super().load_own_variables(store)
-            return
-        own = {variable.name: variable for variable in self._own_variables()}
-        if set(own) != set(store.keys()):
-            raise ValueError(
-                f"{self._title()}: the weights to load are {sorted(store.keys())}, but the layer "
-                f"has {sorted(own)}. Build it with the branches that it was saved with; the "
-                "weights of a layer without branches are copied by layer.kernels[name].assign(...)."
-            )
-        for name, variable in own.items():
-            variable.assign(store[name])
-
-    def _own_variables(self) -> list[Any]:
-        return [*self._kernels.values(), *self._biases.values()] if self.built else []
+        self._named.load(super(), store)
 
     def _must_be_built(self, attribute: str) -> None:
         if not self.built:
@@ -333,59 +243,17 @@ class SharedDense(StructuredLayer, keras.layers.Dense):
                 f"{self._title()} must be built before its {attribute} can be read."
             )
 
-    def _only(self, kind: str, weights: Mapping[str, Any]) -> Any:
-        if len(weights) != 1:
-            raise AttributeError(
-                f"{self._title()} has {len(weights)} weights of the kind {kind!r} "
-                f"({', '.join(weights)}); take one by its name from kernels or biases."
-            )
-        return next(iter(weights.values()))
-
     def _check_tensors(self, inputs: Any) -> None:
-        if self.built and self.branches is None and fits(inputs, self._widths[KERNEL].size):
-            return
-        self._check(
-            shape._replace(sizes=known_shape(shape.sizes))
-            for shape in self._shapes(inputs, is_tensor)
-        )
-
-    def _shapes(self, structure: Any, is_leaf: Callable[[Any], bool]) -> list[Shape]:
-        """The leaves of inputs or of their shapes, each with the kernel that it meets."""
-        if self.branches is None:
-            return [Shape(name, leaf, KERNEL) for name, leaf in leaves(structure, is_leaf)]
-        table.check_names(structure, self._branches, self._title())
-        return [
-            Shape(name, leaf, self._branches[branch].kernel)
-            for branch, part in structure.items()
-            for name, leaf in leaves(part, is_leaf, f"inputs[{branch!r}]")
-        ]
+        if not self._named.fits(inputs):
+            shapes = self._named.shapes(inputs, is_tensor)
+            self._check([shape._replace(sizes=known_shape(shape.sizes)) for shape in shapes])
 
     def _check(self, shapes: Iterable[Shape], makes_kernels: bool = True) -> dict[str, Width]:
         """The widths of the kernels, once the inputs are known to be fit for them."""
-        shapes = list(shapes)
-        if self.built:
-            table.check_built(shapes, self._branches, self._widths, self._title())
-            kernel = "this layer's kernel"
-            built = {
-                name: Width(width.size, kernel if self.branches is None else f"{kernel} {name!r}")
-                for name, width in self._widths.items()
-            }
-        else:
-            built = self._widths
-        return check(self._title(), shapes, built, self._rule, makes_kernels)
+        weights = self._named
+        widths = weights.built_widths(shapes) if self.built else weights.widths
+        return check(self._title(), shapes, widths, weights.rule, makes_kernels)
 
     def _must_be_tensors(self, inputs: Any) -> None:
-        if self.branches is not None:  # first the words that name the branches
-            table.check_names(inputs, self._branches, self._title())
+        self._named.check_names(inputs)  # first the words that name the branches
         super()._must_be_tensors(inputs)
-
-    def _rule(self, kernel: str, width: int, seen: int) -> str:
-        if self.branches is not None:
-            return table.one_width(kernel)
-        return one_width(self.units, width, seen)
-
-    def _no_branches_with(self, feature: str) -> str:
-        return (
-            f"{self._title()}: {feature} does not go with branches; use a SharedDense without "
-            "branches for each kernel."
-        )

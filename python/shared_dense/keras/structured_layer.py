@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from shared_dense import frames, symbolic
-from shared_dense.structures import are_eager, is_tensor, leaves
+from shared_dense.keras import compat
+from shared_dense.keras.structures import are_eager, is_tensor, leaves
 
 
 class _Nothing:
@@ -51,7 +51,7 @@ class StructuredLayer:
         if keras.backend.backend() != "tensorflow":
             self._must_be_tensors(inputs)
             return super().__call__(inputs, **kwargs)
-        from shared_dense import paths
+        from shared_dense.runtime import paths
 
         before = paths.last_here()
         outputs = None if kwargs else self._at_once(inputs)
@@ -69,8 +69,6 @@ class StructuredLayer:
             return None
         import tensorflow as tf
 
-        from shared_dense import compat
-
         xs = keras.tree.flatten(inputs)
         if not (are_eager(xs) and tf.executing_eagerly() and compat.keras_adds_nothing(self, xs)):
             return None
@@ -81,7 +79,7 @@ class StructuredLayer:
 
     def _must_be_all(self, caller: FrameType) -> None:
         """Raises where a Sequential that this layer is in gives it the first of several inputs."""
-        dropped = frames.dropping_sequential(caller)
+        dropped = compat.dropping_sequential(caller)
         if dropped is not None:
             name, count = dropped
             raise ValueError(
@@ -145,7 +143,7 @@ class StructuredLayer:
         Raises:
             AttributeError: the layer was called on no symbolic inputs.
         """
-        call = symbolic.call_of(self, largest=False)
+        call = compat.call_of(self, largest=False)
         return super().input if call is None else call[0]
 
     @property
@@ -156,7 +154,7 @@ class StructuredLayer:
             AttributeError: the layer was called on no symbolic inputs.
         """
         # Keras counts by it the outputs of every call of the layer.
-        call = symbolic.call_of(self, largest=frames.is_of_keras(sys._getframe(1)))
+        call = compat.call_of(self, largest=compat.is_of_keras(sys._getframe(1)))
         return super().output if call is None else call[1]
 
     def _tie_again(self, inputs: Any) -> None:

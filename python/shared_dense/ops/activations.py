@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from shared_dense.composition import ACTIVATIONS
-from shared_dense.suggestions import nearest
+from shared_dense.ops.composition import ACTIVATIONS
+from shared_dense.runtime.suggestions import nearest
 
 # f'(z) cannot be had from f(z) for these: the pre-activation is kept or made again.
 NEED_PRE_ACTIVATION = frozenset({"silu", "gelu", "gelu_tanh"})

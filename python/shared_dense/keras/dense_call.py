@@ -63,8 +63,8 @@ def _fused(
     """By shared_matmul; None where that does not compute what Dense does."""
     import tensorflow as tf
 
-    from shared_dense.activations import resolve_each
-    from shared_dense.ops import product
+    from shared_dense.ops.activations import resolve_each
+    from shared_dense.ops.matmul import product
 
     # One tensor per variable: what is the same bias to Keras is the same to the op. Read once.
     distinct = {id(b): b for b in biases if b is not None}
@@ -95,7 +95,7 @@ def _fused(
 
 def _as_they_are(xs: Sequence[Any], weights: Sequence[Any]) -> list[Any] | None:
     """The weights as an eager op takes them at once; None unless it takes the inputs, too."""
-    from shared_dense import compat
+    from shared_dense.runtime import compat
 
     if not compat.all_eager(xs):
         return None
@@ -110,7 +110,7 @@ def _resolve(activation: Callable | None) -> Any:
     Keras finds the logits of a sigmoid behind its function or its TensorFlow op, and takes the
     stable form of the cross-entropy from them: fused, they would be gone and the loss another.
     """
-    from shared_dense.activations import Resolved, resolve
+    from shared_dense.ops.activations import Resolved, resolve
 
     resolved = resolve(activation)
     return Resolved("linear", activation) if resolved.name == "sigmoid" else resolved
@@ -125,7 +125,7 @@ def _is_wider(x: Any, kernel: Any) -> bool:
 def leave_to_keras(reason: str) -> None:
     """Remembers for status() that Keras's own code computes, and why."""
     if keras.backend.backend() == "tensorflow":
-        from shared_dense import paths
+        from shared_dense.runtime import paths
 
         paths.took_keras(reason)
 
@@ -133,6 +133,6 @@ def leave_to_keras(reason: str) -> None:
 def add_reason(reason: str) -> None:
     """Remembers for status() what else a layer did in its latest call."""
     if keras.backend.backend() == "tensorflow":
-        from shared_dense import paths
+        from shared_dense.runtime import paths
 
         paths.add_reason(reason)

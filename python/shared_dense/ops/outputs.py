@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared_dense import compat, loader
+from shared_dense.runtime import compat, loader
 
 # On a gradient: the ids of the results that it is the gradient of; several, where they are added.
 _MARKS = "_shared_dense_marks"

@@ -1,4 +1,4 @@
-"""Finds, checks and loads the op library, once, and remembers why when it cannot."""
+"""Finds, checks and opens the libraries, once, and remembers why when it cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from shared_dense._version import __version__
 
-_PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 _REBUILD = (
     "build it against the TensorFlow that runs: in a checkout of shared-dense, "
     "`pip install --force-reinstall --no-deps --no-build-isolation .`"
@@ -39,7 +39,7 @@ class Library(NamedTuple):
 def build_info() -> dict:
     """What CMake wrote down (cmake/build_info.json.in); empty: Python only."""
     try:
-        info = json.loads((_PACKAGE / "_build_info.json").read_text())
+        info = json.loads((PACKAGE / "_build_info.json").read_text())
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
@@ -54,7 +54,7 @@ def minor(version: str) -> str:
 @functools.cache
 def core() -> ModuleType | None:
     """The pybind11 module over the core, or None where it is missing or does not load."""
-    path = _PACKAGE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    path = PACKAGE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     try:
         return importlib.import_module("shared_dense._core") if _whole(path) else None
     except (ImportError, OSError):
@@ -82,85 +82,6 @@ def disabled() -> bool:
     return os.environ.get("SHARED_DENSE_DISABLE", "0") not in ("", "0")
 
 
-def _gpu_wanted() -> bool:
-    return os.environ.get("SHARED_DENSE_GPU", "0") not in ("", "0")
-
-
-def _driver_cuda() -> str:
-    """The newest CUDA that the driver of this machine knows, such as '12.5'; "" without a driver.
-
-    Asked of the driver itself (cuDriverGetVersion): opening our library would register its kernels.
-    """
-    try:
-        version = ctypes.c_int()
-        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
-    except (OSError, AttributeError):
-        return ""
-    return f"{version.value // 1000}.{version.value % 1000 // 10}" if version.value else ""
-
-
-def _driver_too_old() -> str:
-    """Why the driver cannot run kernels of the CUDA that built them; "" when it can.
-
-    A runtime needs a driver of its own major version or a later one (NVIDIA, CUDA Compatibility).
-    """
-    driver, built = _driver_cuda(), str(build_info().get("cuda_version") or "")
-    majors = [int(version.partition(".")[0]) for version in (driver, built) if version]
-    if len(majors) < 2 or majors[0] >= majors[1]:
-        return ""
-    return (
-        f"they were built with CUDA {built}, and the driver of this machine knows CUDA {driver} at "
-        f"most; install a newer driver (CUDA 13 needs 580 or later, CUDA 12 needs 525), or build "
-        f"with the nvcc of a CUDA {majors[0]} toolkit (SHARED_DENSE_CUDA=on, that nvcc on the PATH)"
-    )
-
-
-class Gpu(NamedTuple):
-    """How the GPU kernels stand."""
-
-    reason: str  # why calls on a GPU do not take them; "" when they do
-    check: str  # what running them here has shown
-
-
-_gpu_refused = False
-
-
-def gpu_refused() -> bool:
-    """Whether GPU kernels registered, failed their check, and are kept from being used."""
-    return _gpu_refused
-
-
-@functools.cache
-def gpu() -> Gpu:
-    """Loads the GPU kernels of the op where SHARED_DENSE_GPU asks for them, and checks them.
-
-    They have never run on a GPU, so nobody gets them unasked, and where they are asked for every
-    visible GPU computes some products first (`gpu_check`). Call after `load`.
-    """
-    never = "never run on a GPU"
-    if not build_info().get("cuda"):
-        return Gpu("none were built", "")
-    if not _gpu_wanted():
-        return Gpu(
-            "those built for CUDA have never been run on a GPU, so they are taken only where "
-            "SHARED_DENSE_GPU=1 is set",
-            never,
-        )
-    import tensorflow as tf
-
-    for device in tf.config.get_visible_devices("GPU"):
-        capability = tf.config.experimental.get_device_details(device).get("compute_capability")
-        if capability is not None and capability < (8, 0):
-            reason = f"{device.name} has compute capability {capability}, and (8, 0) is needed"
-            return Gpu(reason, never)
-    if reason := _driver_too_old():
-        return Gpu(reason, never)
-    name = f"_gpu_tf{minor(tf.__version__)}.so"
-    if reason := _load_kernels(name):
-        return Gpu(reason, never)
-    return _checked(_PACKAGE / name)
-
-
 @functools.cache
 def load_jit() -> str:
     """Loads what XLA needs to compile both ops. Call after `load`.
@@ -176,16 +97,16 @@ def load_jit() -> str:
     if wanted not in ("core", "dot"):
         return f"SHARED_DENSE_XLA is '{wanted}'; it must be core, dot or 0"
     name = f"_jit_tf{minor(tf.__version__)}.so"
-    if not (_PACKAGE / name).exists():
+    if not (PACKAGE / name).exists():
         return f"{name} was not built, as this TensorFlow lacks headers that it needs"
-    return _load_kernels(name)
+    return load_kernels(name)
 
 
-def _load_kernels(name: str) -> str:
+def load_kernels(name: str) -> str:
     """Opens a library of more kernels of the op; what went wrong, or ""."""
     import tensorflow as tf
 
-    path = _PACKAGE / name
+    path = PACKAGE / name
     try:
         if not _whole(path):
             raise OSError("the file is cut short")
@@ -193,28 +114,6 @@ def _load_kernels(name: str) -> str:
     except (tf.errors.NotFoundError, OSError) as error:
         return f"{name} did not load ({error}); {_REBUILD}"
     return ""
-
-
-def _checked(path: Path) -> Gpu:
-    """Runs the kernels of a library that is loaded, and has it refuse them where they fail."""
-    import tensorflow as tf
-
-    from shared_dense import gpu_check
-
-    devices = [
-        device.name.partition("device:")[2] for device in tf.config.list_logical_devices("GPU")
-    ]
-    if not devices:
-        return Gpu("", "never run on a GPU: none is visible")
-    verdict = gpu_check.check(load().ops, devices)
-    if not verdict.reason:
-        return Gpu("", verdict.summary)
-    reason = f"their check on this machine failed: {verdict.reason}"
-    # Registered they stay, and a graph that holds the op would take them without asking us.
-    ctypes.CDLL(str(path)).shared_dense_gpu_refuse(reason.encode())
-    global _gpu_refused
-    _gpu_refused = True
-    return Gpu(reason, reason)
 
 
 def _is_open(path: Path) -> bool:
@@ -232,7 +131,9 @@ def _no(reason: str) -> Library:
 
 @functools.cache
 def load() -> Library:
-    """Loads the op library on the first call; later calls return the same answer.
+    """Opens the op library on the first call; later calls return the same answer.
+
+    `ops.library.load` is this and what TensorFlow needs to differentiate and to vectorize the ops.
 
     The versions are compared before the file is opened: a library built for TensorFlow 2.18 loads
     into 2.19 without a word, and crashes later.
@@ -243,14 +144,14 @@ def load() -> Library:
     """
     import tensorflow as tf
 
-    from shared_dense import compat
+    from shared_dense.runtime import compat
 
     running = minor(tf.__version__)
-    files = sorted(_PACKAGE.glob("_ops_tf*.so"))
-    path = _PACKAGE / f"_ops_tf{running}.so"
+    files = sorted(PACKAGE.glob("_ops_tf*.so"))
+    path = PACKAGE / f"_ops_tf{running}.so"
     if not files:
         if build_info():
-            return _no(f"the op library {path.name} is missing from {_PACKAGE}; {_REBUILD}")
+            return _no(f"the op library {path.name} is missing from {PACKAGE}; {_REBUILD}")
         return _no(f"this is the Python-only package, built without the op library; {_REBUILD}")
     built = build_info().get("tensorflow")
     if not isinstance(built, str):
@@ -273,13 +174,13 @@ def load() -> Library:
     if compat.is_registered("SharedDense>SharedMatMul") and not _is_open(path):
         return _no(
             "the op SharedDense>SharedMatMul is registered already, by another copy of this "
-            f"library than the one in {_PACKAGE}. Import one copy in a process: start it anew "
+            f"library than the one in {PACKAGE}. Import one copy in a process: start it anew "
             "with only one of them on sys.path"
         )
 
     module = core()
     if module is None:
-        return _no(f"the module _core is missing from {_PACKAGE} or does not load; {_REBUILD}")
+        return _no(f"the module _core is missing from {PACKAGE} or does not load; {_REBUILD}")
     module.isa()  # raises for a bad SHARED_DENSE_ISA
 
     try:
@@ -290,8 +191,4 @@ def load() -> Library:
         ops.shared_dense_shared_mat_mul_output  # noqa: B018
     except (tf.errors.NotFoundError, OSError, AttributeError) as error:
         return _no(f"the op library {path.name} did not load ({error}); {_REBUILD}")
-    # They register what TensorFlow needs to differentiate and to vectorize the ops.
-    importlib.import_module("shared_dense.gradients")
-    importlib.import_module("shared_dense.flops")
-    importlib.import_module("shared_dense.vectorized")
     return Library(ops, "")

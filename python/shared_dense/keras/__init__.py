@@ -1,0 +1,1 @@
+"""The Keras layers, and the export of models that have them."""
