@@ -132,6 +132,10 @@ class Branches:
             for name in dict.fromkeys(branch.bias for branch in used)
             if name is not None
         }
+        for variable in self._variables():
+            # tf.train.Checkpoint and tf.saved_model.save find a variable that is an attribute of
+            # its layer, and pass over those in a dict, silently.
+            setattr(layer, f"_own_{variable.name}", variable)
         layer.built = True
 
     def kernel(self, dense: Any) -> Any:
