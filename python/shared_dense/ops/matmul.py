@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +61,13 @@ def shared_matmul(
         tf.errors.InvalidArgumentError: the same, for shapes known only when the op runs.
     """
     n = _count(inputs)
+    if not isinstance(bias, (list, tuple)) and type(trains_kernel) is bool:
+        try:
+            call = _alike(n, activation, bias is not None, trains_kernel, transpose_kernel)
+        except TypeError:  # a list of activations, or one that has no hash
+            call = None
+        if call is not None:
+            return _computed(inputs, kernel, [] if bias is None else [bias], *call)
     uses = _each(activation, n, "activation", "pass one, or one per input")
     return product(
         inputs,
@@ -92,6 +100,31 @@ def product(
         "bias_of": bias_of,
         "trains_kernel": _flags(trains_kernel),
     }
+    return _computed(inputs, kernel, distinct, attributes, uses)
+
+
+@functools.lru_cache(256)
+def _alike(
+    n: int, activation: Activation, has_bias: bool, trains_kernel: bool, transpose_kernel: bool
+) -> tuple[dict[str, Any], list[activations.Resolved]]:
+    """The attributes of a call whose n inputs are all treated alike. A small call takes as long."""
+    use = activations.resolve(activation)
+    return {
+        "activations": [use.name] * n,
+        "transpose_kernel": transpose_kernel,
+        "bias_of": [0 if has_bias else -1] * n,
+        "trains_kernel": [trains_kernel] * n,
+    }, [use] * n
+
+
+def _computed(
+    inputs: Sequence[Any],
+    kernel: Any,
+    distinct: list[Any],
+    attributes: dict[str, Any],
+    uses: Sequence[activations.Resolved],
+) -> list[tf.Tensor]:
+    """The product of these biases and attributes, and what the op leaves to apply."""
     ys = _at_once(inputs, kernel, distinct, attributes)
     if ys is None:
         ys = _checked(inputs, kernel, distinct, attributes)
@@ -110,7 +143,7 @@ def _at_once(
     """
     if not (compat.all_eager(inputs) and compat.all_readable([kernel, *biases])):
         return None
-    path, _ = paths.decide(kernel.dtype.name, inputs, kernel)
+    path, _ = paths.decide(compat.dtype_name(kernel), inputs, kernel)
     if path.name != "op" or not tf.executing_eagerly():
         return None
     try:

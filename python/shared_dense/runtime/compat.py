@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -81,6 +82,18 @@ def all_eager(values: Iterable[Any]) -> bool:
 def all_readable(values: Iterable[Any]) -> bool:
     """Whether these are tensors outside of graphs or plain variables, as ops take them."""
     return {*map(type, values)} <= {_EagerTensor, _Variable}
+
+
+@functools.cache
+def _dtype_name(enum: int) -> str:
+    import tensorflow as tf
+
+    return tf.as_dtype(enum).name
+
+
+def dtype_name(value: Any) -> str:
+    """The name of the dtype of a tensor or variable for which `all_readable` holds."""
+    return _dtype_name(_dtype_of(value)) if type(value) is _EagerTensor else value.dtype.name
 
 
 def all_of_dtype(tensors: Iterable[Any], dtype: Any) -> bool:

@@ -91,7 +91,8 @@ def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, 
     """The path for a call on these, and whether it is a fallback that its user should know of."""
     if _exports:
         return ExportPath("fallback", "inside shared_dense.export()"), False
-    runtime = "" if tf.executing_eagerly() else frames.above(compat.EXPORTERS)
+    eager = tf.executing_eagerly()
+    runtime = "" if eager else frames.above(compat.EXPORTERS)
     if runtime:
         reason = f"exported to {runtime}, which knows no op of ours"
         return ExportPath("fallback", reason), False
@@ -113,7 +114,7 @@ def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, 
         )
         return Path("fallback", reason), True
     where = f"{dtype} on {device}"
-    if tf.executing_eagerly():
+    if eager:
         return Path("op", where), False
     # A graph may be compiled later, too: as part of another function, or from a SavedModel.
     missing = loader.load_jit()
