@@ -162,7 +162,7 @@ def gpu() -> Gpu:
 
 
 @functools.cache
-def load_jit() -> str:
+def load_xla() -> str:
     """Loads what XLA needs to compile both ops. Call after `load`.
 
     Returns:
@@ -175,7 +175,7 @@ def load_jit() -> str:
         return "SHARED_DENSE_XLA=0 asks for plain TensorFlow ops there"
     if wanted not in ("core", "dot"):
         return f"SHARED_DENSE_XLA is '{wanted}'; it must be core, dot or 0"
-    name = f"_jit_tf{minor(tf.__version__)}.so"
+    name = f"_xla_tf{minor(tf.__version__)}.so"
     if not (_PACKAGE / name).exists():
         return f"{name} was not built, as this TensorFlow lacks headers that it needs"
     return _load_kernels(name)

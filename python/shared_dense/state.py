@@ -211,7 +211,7 @@ def status() -> Status:
         available, reason = library.available, library.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
-            gpu, xla = loader.gpu(), loader.load_jit()
+            gpu, xla = loader.gpu(), loader.load_xla()
             if gpu.reason:
                 dtypes["GPU"] = ()
         if loader.disabled():

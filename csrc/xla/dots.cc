@@ -1,4 +1,4 @@
-#include "jit/dots.h"
+#include "xla/dots.h"
 
 #include <numeric>
 

@@ -1,4 +1,4 @@
-#include "jit/frame.h"
+#include "xla/frame.h"
 
 #include <algorithm>
 #include <sstream>

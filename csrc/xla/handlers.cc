@@ -9,10 +9,10 @@
 
 #include "core/dispatch.h"
 #include "core/shared_matmul.h"
-#include "jit/call.h"
-#include "jit/frame.h"
 #include "tf/awake.h"
+#include "xla/call.h"
 #include "xla/ffi/api/ffi.h"
+#include "xla/frame.h"
 
 namespace xla::ffi {
 // Declared in a header that cannot be had beside the one above.

@@ -9,13 +9,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "jit/bounds.h"
-#include "jit/call.h"
-#include "jit/dots.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/attributes.h"
 #include "tf/geometry.h"
+#include "xla/bounds.h"
+#include "xla/call.h"
+#include "xla/dots.h"
 #include "xla/shape_util.h"
 
 namespace shared_dense {
@@ -138,9 +138,9 @@ void append(std::vector<XlaOp>* to, const std::vector<XlaOp>& list) {
 
 // kHost: compiled for the CPU.
 template <bool kHost>
-class SharedMatMulJit : public XlaOpKernel {
+class SharedMatMulXlaOp : public XlaOpKernel {
  public:
-  explicit SharedMatMulJit(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+  explicit SharedMatMulXlaOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
     OP_REQUIRES_OK(ctx, attributes_.read(ctx));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("num_pre_activations", &kept_));
   }
@@ -180,9 +180,9 @@ class SharedMatMulJit : public XlaOpKernel {
 };
 
 template <bool kHost>
-class SharedMatMulGradJit : public XlaOpKernel {
+class SharedMatMulGradXlaOp : public XlaOpKernel {
  public:
-  explicit SharedMatMulGradJit(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+  explicit SharedMatMulGradXlaOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
     OP_REQUIRES_OK(ctx, attributes_.read(ctx));
     OP_REQUIRES_OK(ctx, wanted_.read(ctx));
   }
@@ -249,9 +249,9 @@ class SharedMatMulGradJit : public XlaOpKernel {
 // effect once a function was compiled.
 #define SHARED_DENSE_REGISTER(device, is_host)                                             \
   REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMul").Device(device).Priority(1),     \
-                          SharedMatMulJit<is_host>);                                       \
+                          SharedMatMulXlaOp<is_host>);                                     \
   REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMulGrad").Device(device).Priority(1), \
-                          SharedMatMulGradJit<is_host>);
+                          SharedMatMulGradXlaOp<is_host>);
 SHARED_DENSE_REGISTER("XLA_CPU_JIT", true)
 SHARED_DENSE_REGISTER("XLA_GPU_JIT", false)
 
