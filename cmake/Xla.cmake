@@ -2,6 +2,7 @@
 # all of TensorFlow and needs headers that not every release ships (2.19 lacks
 # some).
 set(xla_sources
+  csrc/xla/activation.cc
   csrc/xla/bounds.cc
   csrc/xla/dots.cc
   csrc/xla/frame.cc

@@ -12,9 +12,11 @@ from oracle import ACTIVATIONS, Oracle
 
 from shared_dense import _core
 
-NAMES = _core.activations()
+NAMES = list(_core.activations())
 # The core has the derivative of these from z, of the others from y, and of linear from nothing.
-FROM_PRE_ACTIVATION = ("silu", "gelu", "gelu_tanh")
+FROM_PRE_ACTIVATION = [
+    name for name, saved in _core.activations().items() if saved == "pre_activation"
+]
 DTYPES = ("float32", "float64")
 
 

@@ -258,6 +258,24 @@ std::vector<std::pair<int, Index>> stages_alone(const std::vector<Index>& items,
   return done;
 }
 
+const char* saved_name(Saved saved) {
+  switch (saved) {
+    case Saved::kNothing: return "nothing";
+    case Saved::kOutput: return "output";
+    case Saved::kPreActivation: return "pre_activation";
+  }
+  return nullptr;
+}
+
+py::dict activations_and_what_they_save() {
+  py::dict all;
+  for (int i = 0; i < kActivationCount; ++i) {
+    const auto activation = static_cast<Activation>(i);
+    all[activation_name(activation)] = saved_name(saved_for(activation));
+  }
+  return all;
+}
+
 template <class S>
 std::string explain_as(const CallShape& shape, const Workers& workers) {
   const Isa& isa = *isa_of("");
@@ -321,16 +339,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("built_isas", &built_isas,
         "Instruction sets of this build: best first, after generic those for tests.");
   m.def("supported_isas", &supported_isas, "Those that this processor runs.");
-  m.def(
-      "activations",
-      [] {
-        std::vector<std::string> names;
-        for (int i = 0; i < kActivationCount; ++i) {
-          names.emplace_back(activation_name(static_cast<Activation>(i)));
-        }
-        return names;
-      },
-      "Names of the activations.");
+  m.def("activations", &activations_and_what_they_save,
+        "By name, in the order of the op's numbers, what the gradient of an activation reads: "
+        "'nothing', 'output' or 'pre_activation'.");
   m.def("explain", &py_explain, "rows"_a, "in_features"_a, "units"_a, "transpose_kernel"_a = false,
         "dtype"_a = "float32", "threads"_a = 1, "awake"_a = false,
         "What the plan makes of a call: a line for each of its three products.");

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "core/activation.h"
 #include "core/types.h"
 #include "tensorflow/core/platform/errors.h"
 
