@@ -56,14 +56,14 @@ std::vector<XlaOp> Dots::forward(bool kept) const {
   std::vector<int> all(inputs.size());
   std::iota(all.begin(), all.end(), 0);
   for (const int i : all) rows.push_back(rows_of(i, inputs[i], geometry.in_features));
-  Ops outputs = rows_products(all, rows, transposed ? 1 : 0), pre_activations;
+  Ops outputs = rows_products(all, rows, attributes.transpose_kernel ? 1 : 0), pre_activations;
   for (const int i : all) {
     XlaOp z = outputs[i];
-    if (geometry.bias_of[i] >= 0) {
-      z = xla::Add(z, xla::ConvertElementType(biases[geometry.bias_of[i]], sum_type(type)), {1});
+    if (attributes.bias_of[i] >= 0) {
+      z = xla::Add(z, xla::ConvertElementType(biases[attributes.bias_of[i]], sum_type(type)), {1});
     }
     if (kept) pre_activations.push_back(result(z, geometry.output_shapes[i]));
-    outputs[i] = result(activate(geometry.activations[i], z), geometry.output_shapes[i]);
+    outputs[i] = result(activate(attributes.activations[i], z), geometry.output_shapes[i]);
   }
   outputs.insert(outputs.end(), pre_activations.begin(), pre_activations.end());
   return outputs;
@@ -76,12 +76,12 @@ XlaOp Dots::kernel_gradient(const std::vector<int>& of, const Ops& dz) const {
     dzs.push_back(dz[i]);
   }
   const XlaOp x = stack(xs), all_dz = stack(dzs);
-  return transposed ? dot(all_dz, 0, x, 0, type) : dot(x, 0, all_dz, 0, type);
+  return attributes.transpose_kernel ? dot(all_dz, 0, x, 0, type) : dot(x, 0, all_dz, 0, type);
 }
 
 std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
                                   const std::vector<TensorShape>& input_shapes,
-                                  const Attributes& attributes, const Wanted& wanted) const {
+                                  const Wanted& wanted) const {
   const std::size_t n = inputs.size();
   const xla::PrimitiveType sums = sum_type(type);
   Ops dz, sums_of_dz;  // dZ in the type of tensors, and in that of sums
@@ -91,20 +91,20 @@ std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
     };
     const XlaOp grad = rows(grads[i]);
     sums_of_dz.push_back(
-        geometry.is_linear(i) ? grad : chain(geometry.activations[i], grad, rows(saved[i])));
+        attributes.is_linear(i) ? grad : chain(attributes.activations[i], grad, rows(saved[i])));
     dz.push_back(xla::ConvertElementType(sums_of_dz[i], type));
   }
 
   Ops results, wanted_dz;
   std::vector<int> wanted_inputs, training;
   for (std::size_t i = 0; i < n; ++i) {
-    if (attributes.trains(i)) training.push_back(i);
+    if (attributes.trains_kernel[i]) training.push_back(i);
     if (!wanted.input[i]) continue;
     wanted_inputs.push_back(i);
     wanted_dz.push_back(dz[i]);
   }
   if (wanted.inputs > 0) {
-    const Ops dx = rows_products(wanted_inputs, wanted_dz, transposed ? 0 : 1);
+    const Ops dx = rows_products(wanted_inputs, wanted_dz, attributes.transpose_kernel ? 0 : 1);
     for (std::size_t j = 0; j < dx.size(); ++j) {
       results.push_back(result(dx[j], input_shapes[wanted_inputs[j]]));
     }
@@ -116,7 +116,7 @@ std::vector<XlaOp> Dots::backward(const Ops& grads, const Ops& saved,
   }
   std::vector<std::vector<std::size_t>> users(biases.size());
   for (std::size_t i = 0; i < n; ++i) {
-    if (geometry.bias_of[i] >= 0) users[geometry.bias_of[i]].push_back(i);
+    if (attributes.bias_of[i] >= 0) users[attributes.bias_of[i]].push_back(i);
   }
   for (int b = 0; b < wanted.biases; ++b) {
     XlaOp sum = xla::ConvertElementType(xla::ZerosLike(biases[b]), sums);

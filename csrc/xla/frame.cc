@@ -106,8 +106,9 @@ absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_o
   TF_RETURN_IF_ERROR(frame->take("kernel", 1, &kernel));
   const std::size_t b = frame->arguments_left();
   TF_RETURN_IF_ERROR(frame->take("biases", b, &biases));
+  TF_RETURN_IF_ERROR(attributes.complete(op, b));
   TF_RETURN_IF_ERROR(
-      geometry.read(op, attributes, n, inputs.shape(), kernel.shapes[0], b, biases.shape()));
+      geometry.read(op, attributes, inputs.shape(), kernel.shapes[0], b, biases.shape()));
   TF_RETURN_IF_ERROR(frame->take_results("outputs", geometry.output_shapes, &outputs));
   if (kept) {
     TF_RETURN_IF_ERROR(
@@ -140,9 +141,9 @@ absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_
     biases = std::size_t(std::max(*std::max_element(bias_of.begin(), bias_of.end()), -1) + 1L);
   }
   attributes.bias_of.assign(bias_of.begin(), bias_of.end());
-  TF_RETURN_IF_ERROR(attributes.check(op, n, biases));
+  TF_RETURN_IF_ERROR(attributes.complete(op, biases));
   if (!needs_biases) {
-    attributes.bias_of.clear();
+    attributes.bias_of.assign(n, -1);
     biases = 0;
   }
   TF_RETURN_IF_ERROR(wanted.check(n, biases));
@@ -155,14 +156,14 @@ absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_
   TF_RETURN_IF_ERROR(frame->take("saved", frame->arguments_left(), &saved));
   const TensorShape& shape = kernel.shapes[0];
   const TensorShape bias({shape.dims() == 2 ? shape.dim_size(transposed ? 0 : 1) : 0});
-  TF_RETURN_IF_ERROR(geometry.read(op, attributes, n, inputs.shape(), shape, biases,
+  TF_RETURN_IF_ERROR(geometry.read(op, attributes, inputs.shape(), shape, biases,
                                    [&](int) -> const TensorShape& { return bias; }));
   std::vector<TensorShape> wanted_inputs;
   bool saves = false;
   for (std::size_t i = 0; i < n; ++i) {
-    TF_RETURN_IF_ERROR(
-        geometry.check_gradient(i, output_grads.shape(), saved.shapes.size(), saved.shape()));
-    saves |= !geometry.is_linear(i);
+    TF_RETURN_IF_ERROR(geometry.check_gradient(attributes, i, output_grads.shape(),
+                                               saved.shapes.size(), saved.shape()));
+    saves |= !attributes.is_linear(i);
     if (wanted.input[i]) wanted_inputs.push_back(inputs.shapes[i]);
   }
   if (!saves && !saved.shapes.empty()) {

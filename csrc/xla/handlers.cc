@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/pool_use.h"
 #include "core/shared_matmul.h"
-#include "tf/awake.h"
 #include "xla/call.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/frame.h"
@@ -71,16 +71,17 @@ ffi::Error answer(bool done, const char* op) {
 template <class T>
 ffi::Error forward_of(const Context& context, const ForwardCall& call) {
   const Geometry& geometry = call.geometry;
+  const Attributes& attributes = call.attributes;
   std::vector<ForwardSegment<T>> segments(geometry.rows.size());
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    const int bias = geometry.bias_of[i];
+    const int bias = attributes.bias_of[i];
     segments[i].rows = geometry.rows[i];
     segments[i].x = call.inputs.of<T>(i);
     segments[i].y = call.outputs.of<T>(i);
     segments[i].pre_activation =
         call.pre_activations.data.empty() ? nullptr : call.pre_activations.of<T>(i);
     segments[i].bias = bias < 0 ? nullptr : call.biases.of<T>(bias);
-    segments[i].activation = geometry.activations[i];
+    segments[i].activation = attributes.activations[i];
   }
   return answer(forward(context, kernel_of<T>(call), segments), "SharedMatMul");
 }
@@ -88,17 +89,18 @@ ffi::Error forward_of(const Context& context, const ForwardCall& call) {
 template <class T>
 ffi::Error backward_of(const Context& context, const BackwardCall& call) {
   const Geometry& geometry = call.geometry;
+  const Attributes& attributes = call.attributes;
   std::vector<BackwardSegment<T>> segments(geometry.rows.size());
   for (std::size_t i = 0, next_dx = 0; i < segments.size(); ++i) {
     BackwardSegment<T>& segment = segments[i];
     segment.rows = geometry.rows[i];
-    segment.activation = geometry.activations[i];
-    segment.trains_kernel = call.attributes.trains(i);
+    segment.activation = attributes.activations[i];
+    segment.trains_kernel = attributes.trains_kernel[i];
     segment.x = call.inputs.of<T>(i);
     segment.dy = call.output_grads.of<T>(i);
-    if (!geometry.is_linear(i)) segment.saved = call.saved.of<T>(i);
+    if (!attributes.is_linear(i)) segment.saved = call.saved.of<T>(i);
     if (call.wanted.input[i]) segment.dx = call.input_grads.of<T>(next_dx++);
-    if (geometry.bias_of[i] >= 0) segment.dbias = call.bias_grads.of<T>(geometry.bias_of[i]);
+    if (attributes.bias_of[i] >= 0) segment.dbias = call.bias_grads.of<T>(attributes.bias_of[i]);
   }
   // The core writes those that a segment names.
   for (void* const sum : call.bias_grads.data) {

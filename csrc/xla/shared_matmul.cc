@@ -46,6 +46,8 @@ std::vector<int> indices(const std::vector<Activation>& activations) {
   return list;
 }
 
+std::vector<int> flags(const std::vector<bool>& list) { return {list.begin(), list.end()}; }
+
 // A list of an op's arguments, as tensors of bounds.
 struct List {
   std::vector<XlaOp> ops;
@@ -77,12 +79,12 @@ struct Call {
     TF_RETURN_IF_ERROR(biases.read(ctx, "biases"));
     TF_RETURN_IF_ERROR(kernel.read(ctx, "kernel"));
     type = ctx->InputXlaType("kernel");
-    return geometry.read(op, attributes, inputs.ops.size(), inputs.shape(), kernel.shapes[0],
-                         biases.ops.size(), biases.shape());
+    return geometry.read(op, attributes, inputs.shape(), kernel.shapes[0], biases.ops.size(),
+                         biases.shape());
   }
 
   Dots dots(const Attributes& attributes) const {
-    return {geometry, attributes.transpose_kernel, type, inputs.ops, kernel.ops[0], biases.ops};
+    return {attributes, geometry, type, inputs.ops, kernel.ops[0], biases.ops};
   }
 
   // Rows come from the input, columns from the kernel.
@@ -132,7 +134,8 @@ void set_outputs(XlaOpKernelContext* ctx, const std::vector<XlaOp>& outputs,
   }
 }
 
-void append(std::vector<XlaOp>* to, const std::vector<XlaOp>& list) {
+template <class T>
+void append(std::vector<T>* to, const std::vector<T>& list) {
   to->insert(to->end(), list.begin(), list.end());
 }
 
@@ -141,49 +144,49 @@ template <bool kHost>
 class SharedMatMulXlaOp : public XlaOpKernel {
  public:
   explicit SharedMatMulXlaOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("num_pre_activations", &kept_));
+    OP_REQUIRES_OK(ctx, attributes_.read("SharedMatMul", ctx));
+    OP_REQUIRES_OK(ctx, read_pre_activations(ctx, attributes_, &wants_pre_activations_));
   }
 
   void Compile(XlaOpKernelContext* ctx) override {
     Call call;
     OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMul", attributes_));
     const Geometry& geometry = call.geometry;
-    OP_REQUIRES_OK(ctx, geometry.check_kept(kept_));
     std::vector<Sizes> sizes;
     for (std::size_t i = 0; i < call.inputs.ops.size(); ++i) {
       sizes.push_back(call.output_sizes(i, attributes_.transpose_kernel));
     }
-    sizes.reserve(2 * sizes.size());  // what is copied next stays where it is
-    if (kept_ > 0) sizes.insert(sizes.end(), sizes.begin(), sizes.begin() + kept_);
+    std::vector<TensorShape> results = geometry.output_shapes;
+    if (wants_pre_activations_) {
+      append(&sizes, std::vector(sizes));
+      append(&results, geometry.output_shapes);
+    }
     if (!kHost || dots_wanted()) {
-      set_outputs(ctx, call.dots(attributes_).forward(kept_ > 0), sizes);
+      set_outputs(ctx, call.dots(attributes_).forward(wants_pre_activations_), sizes);
       return;
     }
     std::vector<XlaOp> operands = call.inputs.ops;
     append(&operands, call.kernel.ops);
     append(&operands, call.biases.ops);
-    std::vector<TensorShape> results = geometry.output_shapes;
-    if (kept_ > 0) results.insert(results.end(), results.begin(), results.begin() + kept_);
     set_outputs(ctx,
                 call_core(ctx, call::kForward, operands, results, call.type,
-                          {numbers(call::kActivations, indices(geometry.activations)),
-                           numbers(call::kBiasOf, geometry.bias_of),
+                          {numbers(call::kActivations, indices(attributes_.activations)),
+                           numbers(call::kBiasOf, attributes_.bias_of),
                            flag(call::kTransposed, attributes_.transpose_kernel),
-                           flag(call::kKept, kept_ > 0)}),
+                           flag(call::kKept, wants_pre_activations_)}),
                 sizes);
   }
 
  private:
   Attributes attributes_;
-  int kept_ = 0;
+  bool wants_pre_activations_ = false;
 };
 
 template <bool kHost>
 class SharedMatMulGradXlaOp : public XlaOpKernel {
  public:
   explicit SharedMatMulGradXlaOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
+    OP_REQUIRES_OK(ctx, attributes_.read("SharedMatMulGrad", ctx));
     OP_REQUIRES_OK(ctx, wanted_.read(ctx));
   }
 
@@ -191,16 +194,15 @@ class SharedMatMulGradXlaOp : public XlaOpKernel {
     Call call;
     OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMulGrad", attributes_));
     const Geometry& geometry = call.geometry;
-    const std::size_t n = call.inputs.ops.size(), biases = call.biases.ops.size();
-    OP_REQUIRES_OK(ctx, wanted_.check(n, biases));
+    const std::size_t n = call.inputs.ops.size();
     List grads, saved;
     OP_REQUIRES_OK(ctx, grads.read(ctx, "output_grads"));
     OP_REQUIRES_OK(ctx, saved.read(ctx, "saved"));
     bool saves = false;
     for (std::size_t i = 0; i < n; ++i) {
-      OP_REQUIRES_OK(ctx,
-                     geometry.check_gradient(i, grads.shape(), saved.ops.size(), saved.shape()));
-      saves |= !geometry.is_linear(i);
+      OP_REQUIRES_OK(ctx, geometry.check_gradient(attributes_, i, grads.shape(), saved.ops.size(),
+                                                  saved.shape()));
+      saves |= !attributes_.is_linear(i);
     }
     std::vector<TensorShape> results;
     std::vector<Sizes> sizes;
@@ -214,30 +216,26 @@ class SharedMatMulGradXlaOp : public XlaOpKernel {
     if (wanted_.kernels > 0) like(call.kernel, 0);
     for (int b = 0; b < wanted_.biases; ++b) like(call.biases, b);
     if (!kHost || dots_wanted()) {
-      set_outputs(ctx,
-                  call.dots(attributes_)
-                      .backward(grads.ops, saved.ops, call.inputs.shapes, attributes_, wanted_),
-                  sizes);
+      set_outputs(
+          ctx, call.dots(attributes_).backward(grads.ops, saved.ops, call.inputs.shapes, wanted_),
+          sizes);
       return;
     }
-    std::vector<int> trains;
-    for (std::size_t i = 0; i < n; ++i) trains.push_back(attributes_.trains(i));
     if (results.empty()) return;
     std::vector<XlaOp> operands = grads.ops;
     append(&operands, call.inputs.ops);
     append(&operands, call.kernel.ops);
     if (saves) append(&operands, saved.ops);
-    set_outputs(
-        ctx,
-        call_core(ctx, call::kBackward, operands, results, call.type,
-                  {numbers(call::kActivations, indices(geometry.activations)),
-                   numbers(call::kBiasOf, geometry.bias_of), numbers(call::kTrainsKernel, trains),
-                   numbers(call::kNeedsInput,
-                           std::vector<int>(wanted_.input.begin(), wanted_.input.end())),
-                   flag(call::kTransposed, attributes_.transpose_kernel),
-                   flag(call::kNeedsKernel, wanted_.kernels > 0),
-                   flag(call::kNeedsBiases, wanted_.biases > 0)}),
-        sizes);
+    set_outputs(ctx,
+                call_core(ctx, call::kBackward, operands, results, call.type,
+                          {numbers(call::kActivations, indices(attributes_.activations)),
+                           numbers(call::kBiasOf, attributes_.bias_of),
+                           numbers(call::kTrainsKernel, flags(attributes_.trains_kernel)),
+                           numbers(call::kNeedsInput, flags(wanted_.input)),
+                           flag(call::kTransposed, attributes_.transpose_kernel),
+                           flag(call::kNeedsKernel, wanted_.kernels > 0),
+                           flag(call::kNeedsBiases, wanted_.biases > 0)}),
+                sizes);
   }
 
  private:
