@@ -70,7 +70,7 @@ def test_forward_is_float32_rounded_once(size, transpose, half, isa, threads, rn
     how = {
         "activations": names,
         "transpose_kernel": transpose,
-        "keep": True,
+        "pre_activations": True,
         "threads": threads,
         "isa": isa,
     }
