@@ -67,7 +67,13 @@ class Call:
 
     def forward(self, **how):
         return _core.forward(
-            self.xs, self.kernel, self.biases, self.names, self.transpose, pre_activations=True, **how
+            self.xs,
+            self.kernel,
+            self.biases,
+            self.names,
+            self.transpose,
+            pre_activations=True,
+            **how,
         )
 
     def reference(self):

@@ -100,9 +100,9 @@ std::string Wanted::text() const {
 }
 
 std::string width_error(const char* op, std::size_t index, const std::string& input,
-                        const std::string& kernel, Index in_features, bool transposed) {
+                        const std::string& kernel, Index in_features, bool transpose_kernel) {
   return std::string(op) + ": inputs[" + std::to_string(index) + "] has shape " + input +
-         ", but the kernel " + kernel + (transposed ? " (transposed)" : "") +
+         ", but the kernel " + kernel + (transpose_kernel ? " (transposed)" : "") +
          " takes inputs whose last axis is " + std::to_string(in_features) +
          ". One kernel is shared among inputs of one width.";
 }

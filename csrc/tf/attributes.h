@@ -1,5 +1,5 @@
 // Attributes of the two ops, read and checked the same way by the shape
-// functions and, because eager mode skips those, by the kernels again.
+// functions and, because eager mode skips those, by the op kernels again.
 //
 // Graphs of before may hold short lists: one activation for all inputs, no flags
 // where all train the kernel, no indices where biases are none, one, or one per
@@ -19,10 +19,10 @@
 
 namespace shared_dense {
 
-// An InvalidArgument from the pieces of its message.
-template <class... Pieces>
-absl::Status invalid(const Pieces&... pieces) {
-  return absl::InvalidArgumentError(absl::StrCat(pieces...));
+// An InvalidArgument; its message is made of these.
+template <class... Words>
+absl::Status invalid(const Words&... words) {
+  return absl::InvalidArgumentError(absl::StrCat(words...));
 }
 
 struct Attributes {
@@ -97,7 +97,7 @@ absl::Status read_flags(const char* op, const char* name, absl::Span<const std::
 
 // Texts of the two mistakes people make most, one wording for both callers.
 std::string width_error(const char* op, std::size_t index, const std::string& input,
-                        const std::string& kernel, Index in_features, bool transposed);
+                        const std::string& kernel, Index in_features, bool transpose_kernel);
 std::string bias_error(const char* op, std::size_t index, const std::string& bias,
                        const std::string& kernel, Index units);
 

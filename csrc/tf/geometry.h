@@ -1,4 +1,4 @@
-// The sizes of a call, checked the same way by every kernel of either op.
+// The sizes of a call, checked the same way by every op kernel.
 #pragma once
 
 #include <limits>
@@ -25,9 +25,9 @@ struct Geometry {
     if (kernel.dims() != 2) {
       return invalid(op, ": kernel must have rank 2, got shape ", kernel.DebugString());
     }
-    const bool transposed = attributes.transpose_kernel;
-    in_features = kernel.dim_size(transposed ? 1 : 0);
-    units = kernel.dim_size(transposed ? 0 : 1);
+    const bool transpose_kernel = attributes.transpose_kernel;
+    in_features = kernel.dim_size(transpose_kernel ? 1 : 0);
+    units = kernel.dim_size(transpose_kernel ? 0 : 1);
     Index stacked = 0;
     for (std::size_t i = 0; i < attributes.inputs(); ++i) {
       const TensorShape& shape = input(i);
@@ -35,8 +35,8 @@ struct Geometry {
         return invalid(op, ": inputs[", i, "] must have rank >= 1, got a scalar");
       }
       if (shape.dim_size(shape.dims() - 1) != in_features) {
-        return invalid(
-            width_error(op, i, shape.DebugString(), kernel.DebugString(), in_features, transposed));
+        return invalid(width_error(op, i, shape.DebugString(), kernel.DebugString(), in_features,
+                                   transpose_kernel));
       }
       rows.push_back(row_count(shape));
       // Rows of no bytes may be that many.

@@ -1,4 +1,4 @@
-// CPU kernels of the two ops.
+// The op kernels for the CPU.
 #include "core/shared_matmul.h"
 
 #include <cstring>

@@ -1,4 +1,4 @@
-// The kernels of the two ops, for any device: check everything, make the
+// The op kernels, for any device: check everything, make the
 // outputs, then have the device compute. A Device has static functions
 //
 //   ready()    whether it can compute here

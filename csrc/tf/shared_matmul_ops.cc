@@ -1,4 +1,4 @@
-// Registration and shape functions of the two ops. Kernels: shared_matmul.cc.
+// Registration and shape functions of the two ops. Op kernels: shared_matmul_op.h.
 #include <string>
 #include <vector>
 

@@ -51,7 +51,7 @@ std::vector<XlaOp> Dots::rows_products(const std::vector<int>& of, const Ops& ro
   return products;
 }
 
-std::vector<XlaOp> Dots::forward(bool kept) const {
+std::vector<XlaOp> Dots::forward(bool wants_pre_activations) const {
   Ops rows;
   std::vector<int> all(inputs.size());
   std::iota(all.begin(), all.end(), 0);
@@ -62,7 +62,7 @@ std::vector<XlaOp> Dots::forward(bool kept) const {
     if (attributes.bias_of[i] >= 0) {
       z = xla::Add(z, xla::ConvertElementType(biases[attributes.bias_of[i]], sum_type(type)), {1});
     }
-    if (kept) pre_activations.push_back(result(z, geometry.output_shapes[i]));
+    if (wants_pre_activations) pre_activations.push_back(result(z, geometry.output_shapes[i]));
     outputs[i] = result(activate(attributes.activations[i], z), geometry.output_shapes[i]);
   }
   outputs.insert(outputs.end(), pre_activations.begin(), pre_activations.end());

@@ -19,8 +19,8 @@ struct Dots {
   xla::XlaOp kernel;
   std::vector<xla::XlaOp> biases;
 
-  // The outputs; with `kept` the pre-activations after them.
-  std::vector<xla::XlaOp> forward(bool kept) const;
+  // The outputs; if wanted, the pre-activations after them.
+  std::vector<xla::XlaOp> forward(bool wants_pre_activations) const;
 
   // The gradients wanted, in the order of the op's outputs.
   std::vector<xla::XlaOp> backward(const std::vector<xla::XlaOp>& grads,

@@ -93,14 +93,14 @@ absl::Status Frame::end() const {
                  " results, wanted ", next_argument_, " and ", next_result_);
 }
 
-absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_of, bool transposed,
-                               bool kept) {
+absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_of,
+                               bool transpose_kernel, bool wants_pre_activations) {
   const char* const op = frame->op();
   const std::size_t n = activations.size();
   if (n == 0) return invalid(op, ": activations must hold a number per input, got none");
   TF_RETURN_IF_ERROR(attributes.set_activations(op, activations));
   attributes.bias_of.assign(bias_of.begin(), bias_of.end());
-  attributes.transpose_kernel = transposed;
+  attributes.transpose_kernel = transpose_kernel;
   TF_RETURN_IF_ERROR(frame->begin());
   TF_RETURN_IF_ERROR(frame->take("inputs", n, &inputs));
   TF_RETURN_IF_ERROR(frame->take("kernel", 1, &kernel));
@@ -110,7 +110,7 @@ absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_o
   TF_RETURN_IF_ERROR(
       geometry.read(op, attributes, inputs.shape(), kernel.shapes[0], b, biases.shape()));
   TF_RETURN_IF_ERROR(frame->take_results("outputs", geometry.output_shapes, &outputs));
-  if (kept) {
+  if (wants_pre_activations) {
     TF_RETURN_IF_ERROR(
         frame->take_results("pre_activations", geometry.output_shapes, &pre_activations));
   }
@@ -118,14 +118,14 @@ absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_o
 }
 
 absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_of,
-                                Numbers trains_kernel, Numbers needs_input, bool transposed,
+                                Numbers trains_kernel, Numbers needs_input, bool transpose_kernel,
                                 bool needs_kernel, bool needs_biases) {
   const char* const op = frame->op();
   const std::size_t n = activations.size();
   if (n == 0) return invalid(op, ": activations must hold a number per input, got none");
   TF_RETURN_IF_ERROR(attributes.set_activations(op, activations));
   TF_RETURN_IF_ERROR(read_flags(op, "trains_kernel", trains_kernel, &attributes.trains_kernel));
-  attributes.transpose_kernel = transposed;
+  attributes.transpose_kernel = transpose_kernel;
   TF_RETURN_IF_ERROR(read_flags(op, "needs_input", needs_input, &wanted.input));
   wanted.inputs = std::count(wanted.input.begin(), wanted.input.end(), true);
   wanted.kernels = needs_kernel;
@@ -155,7 +155,7 @@ absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_
   // Read by inputs that are not linear, and either all have one or none.
   TF_RETURN_IF_ERROR(frame->take("saved", frame->arguments_left(), &saved));
   const TensorShape& shape = kernel.shapes[0];
-  const TensorShape bias({shape.dims() == 2 ? shape.dim_size(transposed ? 0 : 1) : 0});
+  const TensorShape bias({shape.dims() == 2 ? shape.dim_size(transpose_kernel ? 0 : 1) : 0});
   TF_RETURN_IF_ERROR(geometry.read(op, attributes, inputs.shape(), shape, biases,
                                    [&](int) -> const TensorShape& { return bias; }));
   std::vector<TensorShape> wanted_inputs;

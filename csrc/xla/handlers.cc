@@ -1,4 +1,6 @@
 // The core as functions that code compiled by XLA calls on the host.
+#include "xla/handlers.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -10,7 +12,6 @@
 #include "core/dispatch.h"
 #include "core/pool_use.h"
 #include "core/shared_matmul.h"
-#include "xla/call.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/frame.h"
 
@@ -130,11 +131,13 @@ ffi::Error checked(Frame frame, const Read& read, const Compute& compute) {
 Numbers numbers(List list) { return {list.begin(), list.size()}; }
 
 ffi::Error forward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::RemainingRets out,
-                           List activations, List bias_of, bool transposed, bool kept) {
+                           List activations, List bias_of, bool transpose_kernel,
+                           bool pre_activations) {
   return checked<ForwardCall>(
       Frame("SharedMatMul", in, out),
       [&](ForwardCall* call, Frame* frame) {
-        return call->read(frame, numbers(activations), numbers(bias_of), transposed, kept);
+        return call->read(frame, numbers(activations), numbers(bias_of), transpose_kernel,
+                          pre_activations);
       },
       [&](const ForwardCall& call, auto type) {
         Runtime runtime(pool);
@@ -144,12 +147,12 @@ ffi::Error forward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::Rem
 
 ffi::Error backward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::RemainingRets out,
                             List activations, List bias_of, List trains_kernel, List needs_input,
-                            bool transposed, bool needs_kernel, bool needs_biases) {
+                            bool transpose_kernel, bool needs_kernel, bool needs_biases) {
   return checked<BackwardCall>(
       Frame("SharedMatMulGrad", in, out),
       [&](BackwardCall* call, Frame* frame) {
         return call->read(frame, numbers(activations), numbers(bias_of), numbers(trains_kernel),
-                          numbers(needs_input), transposed, needs_kernel, needs_biases);
+                          numbers(needs_input), transpose_kernel, needs_kernel, needs_biases);
       },
       [&](const BackwardCall& call, auto type) {
         Runtime runtime(pool);
@@ -163,23 +166,24 @@ auto bind() {
       .Ctx<ffi::ThreadPool>()
       .RemainingArgs()
       .RemainingRets()
-      .Attr<List>(call::kActivations)
-      .Attr<List>(call::kBiasOf);
+      .Attr<List>(handlers::kActivations)
+      .Attr<List>(handlers::kBiasOf);
 }
 
-XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward_handler,
-                       bind().Attr<bool>(call::kTransposed).Attr<bool>(call::kKept));
+XLA_FFI_DEFINE_HANDLER(
+    kForwardHandler, forward_handler,
+    bind().Attr<bool>(handlers::kTransposeKernel).Attr<bool>(handlers::kPreActivations));
 
 XLA_FFI_DEFINE_HANDLER(kBackwardHandler, backward_handler,
                        bind()
-                           .Attr<List>(call::kTrainsKernel)
-                           .Attr<List>(call::kNeedsInput)
-                           .Attr<bool>(call::kTransposed)
-                           .Attr<bool>(call::kNeedsKernel)
-                           .Attr<bool>(call::kNeedsBiases));
+                           .Attr<List>(handlers::kTrainsKernel)
+                           .Attr<List>(handlers::kNeedsInput)
+                           .Attr<bool>(handlers::kTransposeKernel)
+                           .Attr<bool>(handlers::kNeedsKernel)
+                           .Attr<bool>(handlers::kNeedsBiases));
 
-XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), call::kForward, "Host", kForwardHandler);
-XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), call::kBackward, "Host", kBackwardHandler);
+XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), handlers::kForward, "Host", kForwardHandler);
+XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), handlers::kBackward, "Host", kBackwardHandler);
 
 }  // namespace
 }  // namespace shared_dense

@@ -14,8 +14,8 @@
 #include "tf/attributes.h"
 #include "tf/geometry.h"
 #include "xla/bounds.h"
-#include "xla/call.h"
 #include "xla/dots.h"
+#include "xla/handlers.h"
 #include "xla/shape_util.h"
 
 namespace shared_dense {
@@ -69,7 +69,7 @@ struct List {
 };
 
 // What both ops read.
-struct Call {
+struct Operands {
   Geometry geometry;
   List inputs, kernel, biases;
   xla::PrimitiveType type;
@@ -88,16 +88,16 @@ struct Call {
   }
 
   // Rows come from the input, columns from the kernel.
-  Sizes output_sizes(int i, bool transposed) const {
+  Sizes output_sizes(int i, bool transpose_kernel) const {
     Sizes sizes = inputs.sizes[i];
-    sizes.back() = kernel.sizes[0][transposed ? 0 : 1];
+    sizes.back() = kernel.sizes[0][transpose_kernel ? 0 : 1];
     return sizes;
   }
 };
 
 // Calls a handler of the core; the results have these shapes.
 std::vector<XlaOp> call_core(XlaOpKernelContext* ctx, const char* target,
-                             const std::vector<XlaOp>& operands,
+                             const std::vector<XlaOp>& arguments,
                              const std::vector<TensorShape>& results, xla::PrimitiveType type,
                              const std::vector<std::string>& attributes) {
   xla::XlaBuilder* const builder = ctx->builder();
@@ -105,18 +105,18 @@ std::vector<XlaOp> call_core(XlaOpKernelContext* ctx, const char* target,
   const auto by_rows = [&](const auto& sizes) {
     return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, sizes);
   };
-  std::vector<xla::Shape> operand_shapes, result_shapes;
-  for (const XlaOp operand : operands) {
-    const auto shape = builder->GetShape(operand);
+  std::vector<xla::Shape> argument_shapes, result_shapes;
+  for (const XlaOp argument : arguments) {
+    const auto shape = builder->GetShape(argument);
     if (!shape.ok()) {
       ctx->SetStatus(shape.status());
       return {};
     }
-    operand_shapes.push_back(by_rows(shape->dimensions()));
+    argument_shapes.push_back(by_rows(shape->dimensions()));
   }
   for (const TensorShape& shape : results) result_shapes.push_back(by_rows(shape.dim_sizes()));
   const XlaOp done = xla::CustomCallWithLayout(
-      builder, target, operands, xla::ShapeUtil::MakeTupleShape(result_shapes), operand_shapes,
+      builder, target, arguments, xla::ShapeUtil::MakeTupleShape(result_shapes), argument_shapes,
       absl::StrCat("{", absl::StrJoin(attributes, ", "), "}"), /*has_side_effect=*/false,
       /*output_operand_aliasing=*/{}, /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
       xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
@@ -149,12 +149,12 @@ class SharedMatMulXlaOp : public XlaOpKernel {
   }
 
   void Compile(XlaOpKernelContext* ctx) override {
-    Call call;
-    OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMul", attributes_));
-    const Geometry& geometry = call.geometry;
+    Operands operands;
+    OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMul", attributes_));
+    const Geometry& geometry = operands.geometry;
     std::vector<Sizes> sizes;
-    for (std::size_t i = 0; i < call.inputs.ops.size(); ++i) {
-      sizes.push_back(call.output_sizes(i, attributes_.transpose_kernel));
+    for (std::size_t i = 0; i < operands.inputs.ops.size(); ++i) {
+      sizes.push_back(operands.output_sizes(i, attributes_.transpose_kernel));
     }
     std::vector<TensorShape> results = geometry.output_shapes;
     if (wants_pre_activations_) {
@@ -162,18 +162,18 @@ class SharedMatMulXlaOp : public XlaOpKernel {
       append(&results, geometry.output_shapes);
     }
     if (!kHost || dots_wanted()) {
-      set_outputs(ctx, call.dots(attributes_).forward(wants_pre_activations_), sizes);
+      set_outputs(ctx, operands.dots(attributes_).forward(wants_pre_activations_), sizes);
       return;
     }
-    std::vector<XlaOp> operands = call.inputs.ops;
-    append(&operands, call.kernel.ops);
-    append(&operands, call.biases.ops);
+    std::vector<XlaOp> arguments = operands.inputs.ops;
+    append(&arguments, operands.kernel.ops);
+    append(&arguments, operands.biases.ops);
     set_outputs(ctx,
-                call_core(ctx, call::kForward, operands, results, call.type,
-                          {numbers(call::kActivations, indices(attributes_.activations)),
-                           numbers(call::kBiasOf, attributes_.bias_of),
-                           flag(call::kTransposed, attributes_.transpose_kernel),
-                           flag(call::kKept, wants_pre_activations_)}),
+                call_core(ctx, handlers::kForward, arguments, results, operands.type,
+                          {numbers(handlers::kActivations, indices(attributes_.activations)),
+                           numbers(handlers::kBiasOf, attributes_.bias_of),
+                           flag(handlers::kTransposeKernel, attributes_.transpose_kernel),
+                           flag(handlers::kPreActivations, wants_pre_activations_)}),
                 sizes);
   }
 
@@ -191,10 +191,10 @@ class SharedMatMulGradXlaOp : public XlaOpKernel {
   }
 
   void Compile(XlaOpKernelContext* ctx) override {
-    Call call;
-    OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMulGrad", attributes_));
-    const Geometry& geometry = call.geometry;
-    const std::size_t n = call.inputs.ops.size();
+    Operands operands;
+    OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMulGrad", attributes_));
+    const Geometry& geometry = operands.geometry;
+    const std::size_t n = operands.inputs.ops.size();
     List grads, saved;
     OP_REQUIRES_OK(ctx, grads.read(ctx, "output_grads"));
     OP_REQUIRES_OK(ctx, saved.read(ctx, "saved"));
@@ -211,30 +211,31 @@ class SharedMatMulGradXlaOp : public XlaOpKernel {
       sizes.push_back(list.sizes[i]);
     };
     for (std::size_t i = 0; i < n; ++i) {
-      if (wanted_.input[i]) like(call.inputs, i);
+      if (wanted_.input[i]) like(operands.inputs, i);
     }
-    if (wanted_.kernels > 0) like(call.kernel, 0);
-    for (int b = 0; b < wanted_.biases; ++b) like(call.biases, b);
+    if (wanted_.kernels > 0) like(operands.kernel, 0);
+    for (int b = 0; b < wanted_.biases; ++b) like(operands.biases, b);
     if (!kHost || dots_wanted()) {
-      set_outputs(
-          ctx, call.dots(attributes_).backward(grads.ops, saved.ops, call.inputs.shapes, wanted_),
-          sizes);
+      set_outputs(ctx,
+                  operands.dots(attributes_)
+                      .backward(grads.ops, saved.ops, operands.inputs.shapes, wanted_),
+                  sizes);
       return;
     }
     if (results.empty()) return;
-    std::vector<XlaOp> operands = grads.ops;
-    append(&operands, call.inputs.ops);
-    append(&operands, call.kernel.ops);
-    if (saves) append(&operands, saved.ops);
+    std::vector<XlaOp> arguments = grads.ops;
+    append(&arguments, operands.inputs.ops);
+    append(&arguments, operands.kernel.ops);
+    if (saves) append(&arguments, saved.ops);
     set_outputs(ctx,
-                call_core(ctx, call::kBackward, operands, results, call.type,
-                          {numbers(call::kActivations, indices(attributes_.activations)),
-                           numbers(call::kBiasOf, attributes_.bias_of),
-                           numbers(call::kTrainsKernel, flags(attributes_.trains_kernel)),
-                           numbers(call::kNeedsInput, flags(wanted_.input)),
-                           flag(call::kTransposed, attributes_.transpose_kernel),
-                           flag(call::kNeedsKernel, wanted_.kernels > 0),
-                           flag(call::kNeedsBiases, wanted_.biases > 0)}),
+                call_core(ctx, handlers::kBackward, arguments, results, operands.type,
+                          {numbers(handlers::kActivations, indices(attributes_.activations)),
+                           numbers(handlers::kBiasOf, attributes_.bias_of),
+                           numbers(handlers::kTrainsKernel, flags(attributes_.trains_kernel)),
+                           numbers(handlers::kNeedsInput, flags(wanted_.input)),
+                           flag(handlers::kTransposeKernel, attributes_.transpose_kernel),
+                           flag(handlers::kNeedsKernel, wanted_.kernels > 0),
+                           flag(handlers::kNeedsBiases, wanted_.biases > 0)}),
                 sizes);
   }
 
