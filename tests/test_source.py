@@ -66,8 +66,7 @@ def test_the_core_includes_itself_and_the_system_only():
 
 def test_the_xla_room_hides_no_header_of_xla():
     """The compiler looks for "xla/..." in csrc first, also where XLA's own headers ask for it."""
-    (tensorflow,) = importlib.util.find_spec("tensorflow").submodule_search_locations
-    theirs = Path(tensorflow) / "include/xla"
+    theirs = Path(importlib.util.find_spec("tensorflow").origin).parent / "include/xla"
     assert (theirs / "shape_util.h").exists()
     assert not [path for path in (ROOT / "csrc/xla").iterdir() if (theirs / path.name).exists()]
 
