@@ -13,7 +13,8 @@ set(PYBIND11_FINDPYTHON ON)
 set(Python_EXECUTABLE "${Python3_EXECUTABLE}")
 find_package(pybind11 2.12 CONFIG REQUIRED)
 
-pybind11_add_module(shared_dense__core NO_EXTRAS csrc/python/module.cc csrc/python/timing.cc)
+pybind11_add_module(shared_dense__core NO_EXTRAS
+  csrc/python/module.cc csrc/python/products.cc csrc/python/timing.cc)
 target_link_libraries(shared_dense__core PRIVATE shared_dense_core)
 set_target_properties(shared_dense__core PROPERTIES OUTPUT_NAME _core)
 install(TARGETS shared_dense__core LIBRARY DESTINATION .)

@@ -12,9 +12,9 @@ from oracle import ACTIVATIONS, Oracle
 
 from shared_dense import _core
 
-NAMES = _core.activations()
-# The core has the derivative of these from z, of the others from y, and of linear from nothing.
-FROM_PRE_ACTIVATION = ("silu", "gelu", "gelu_tanh")
+# What the core has the derivative of each from: z, y or nothing.
+SAVED = _core.activations()
+NAMES = list(SAVED)
 DTYPES = ("float32", "float64")
 
 
@@ -64,9 +64,8 @@ class Call:
         return Oracle(self.xs, self.kernel, self.biases, self.names, self.transpose)
 
     def forward(self, **how):
-        return _core.forward(
-            self.xs, self.kernel, self.biases, self.names, self.transpose, keep=True, **how
-        )
+        how = {"pre_activations": True} | how
+        return _core.forward(self.xs, self.kernel, self.biases, self.names, self.transpose, **how)
 
     def reference(self):
         return _core.forward(
@@ -77,7 +76,7 @@ class Call:
         """What a training step keeps. Linear keeps nothing: NaN shows whether it is read."""
         names = self.names * len(ys) if len(self.names) == 1 else self.names
         return [
-            np.full_like(y, np.nan) if name == "linear" else z if name in FROM_PRE_ACTIVATION else y
+            {"nothing": np.full_like(y, np.nan), "output": y, "pre_activation": z}[SAVED[name]]
             for name, y, z in zip(names, ys, zs, strict=True)
         ]
 

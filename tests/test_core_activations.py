@@ -20,7 +20,7 @@ def run(name, z, isa=""):
 
 def slope(name, z, isa=""):
     one, column = np.ones((1, 1), z.dtype), z[:, None]
-    saved = column if name in ("silu", "gelu", "gelu_tanh") else run(name, z, isa)[:, None]
+    saved = column if _core.activations()[name] == "pre_activation" else run(name, z, isa)[:, None]
     got = _core.backward(
         [column], [np.ones_like(column)], [saved], one, [], [name], wants_dx=[True], isa=isa
     )

@@ -13,7 +13,8 @@ import pytest
 
 from shared_dense import _core
 
-NAMES = _core.activations()
+NAMES = list(_core.activations())
+PRE_ACTIVATION = {name for name in NAMES if _core.activations()[name] == "pre_activation"}
 ISAS = _core.supported_isas()
 # The baseline has no fused multiply-add: it rounds twice, and has bits of its own.
 FUSED = [isa for isa in ISAS if isa != "generic"]
@@ -172,8 +173,8 @@ def test_instruction_sets_with_fma_agree(name, dtype, rng):
     kernel, bias = normal(rng, dtype, 401, 37) / 20, normal(rng, dtype, 37)
     results = []
     for isa in FUSED:
-        ys, zs = _core.forward(xs, kernel, [bias], [name], keep=True, isa=isa)
-        saved = zs if name in ("silu", "gelu", "gelu_tanh") else ys
+        ys, zs = _core.forward(xs, kernel, [bias], [name], pre_activations=True, isa=isa)
+        saved = zs if name in PRE_ACTIVATION else ys
         grads = _core.backward(
             xs, dys, saved, kernel, [bias], [name], wants_dx=[True] * 3, dbias_count=1, isa=isa
         )
@@ -210,9 +211,9 @@ def test_an_activation_has_its_bits_at_any_place_in_a_row(name, dtype, isa, rng)
     def results(at):
         z, g = np.ascontiguousarray(zs[:, at]), np.ascontiguousarray(dy[:, at])
         bias = np.zeros(z.shape[1], dtype)
-        (y,), (kept,) = _core.forward([one], z, [bias], [name], keep=True, isa=isa)
+        (y,), (kept,) = _core.forward([one], z, [bias], [name], pre_activations=True, isa=isa)
         assert_bits(kept, z)  # 1 * z + 0
-        saved = [kept if name in ("silu", "gelu", "gelu_tanh") else y]
+        saved = [kept if name in PRE_ACTIVATION else y]
         grads = _core.backward(
             [one], [g], saved, z, [bias], [name], wants_dx=[False], dbias_count=1, isa=isa
         )
@@ -289,7 +290,7 @@ def test_y_is_one_chain_over_ascending_k(depth, dtype, isa, rng):
     z = chain(x, kernel, dtype, isa)
     (y,), _ = _core.forward([x], kernel, isa=isa)
     assert_bits(y, z)
-    (y,), (kept,) = _core.forward([x], kernel, [bias], ["relu"], keep=True, isa=isa)
+    (y,), (kept,) = _core.forward([x], kernel, [bias], ["relu"], pre_activations=True, isa=isa)
     assert_bits(kept, z + bias)
     assert_bits(y, np.where(z + bias < 0, 0, z + bias).astype(dtype))
 

@@ -8,9 +8,9 @@ import pytest
 
 from shared_dense import _core
 
-NAMES = _core.activations()
+NAMES = list(_core.activations())
 ISAS = _core.supported_isas()
-PRE_ACTIVATION = {"silu", "gelu", "gelu_tanh"}
+PRE_ACTIVATION = {name for name in NAMES if _core.activations()[name] == "pre_activation"}
 
 every_isa = pytest.mark.parametrize("isa", ISAS)
 every_half = pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16], ids=["half", "bf16"])
@@ -70,7 +70,7 @@ def test_forward_is_float32_rounded_once(size, transpose, half, isa, threads, rn
     how = {
         "activations": names,
         "transpose_kernel": transpose,
-        "keep": True,
+        "pre_activations": True,
         "threads": threads,
         "isa": isa,
     }

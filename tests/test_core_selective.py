@@ -39,7 +39,7 @@ def test_values(rows, reference, dtype, transpose, isa, rng):
     biases = [normal(rng, dtype, u) for _ in range(2)]
     exact = Oracle(xs, kernel, biases, NAMES, transpose, BIAS_OF, TRAINS)
     how = {"isa": isa, "reference": reference, "bias_of": BIAS_OF}
-    ys, zs = _core.forward(xs, kernel, biases, NAMES, transpose, keep=True, **how)
+    ys, zs = _core.forward(xs, kernel, biases, NAMES, transpose, pre_activations=True, **how)
     saved = [z if name in ("gelu", "silu") else y for y, z, name in zip(ys, zs, NAMES, strict=True)]
 
     got = _core.backward(

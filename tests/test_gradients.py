@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from fuzz.prelude import PLAIN
 from oracle import ACTIVATIONS, OWN_ROUNDINGS, Oracle, gamma, roundoff
 
 import shared_dense as sd
@@ -204,21 +203,6 @@ def test_outputs_that_the_loss_ignores(path, run, rng):
 
     dys = [dy if i == 0 else np.full_like(dy, i == 3) for i, dy in enumerate(dys)]
     check(got, flat(Oracle(xs, kernel, [bias], ["gelu"]).backward(dys)))
-
-
-# Written out with float64 constants, apart from the library: tf.nn's pass through float32.
-PLAIN = {
-    "linear": tf.identity,
-    "relu": lambda z: tf.maximum(z, 0),
-    "relu6": lambda z: tf.minimum(tf.maximum(z, 0), 6),
-    "leaky_relu": lambda z: tf.maximum(z, 0.2 * z),
-    "elu": lambda z: tf.where(z > 0, z, tf.exp(z) - 1),
-    "sigmoid": lambda z: 1 / (1 + tf.exp(-z)),
-    "tanh": tf.tanh,
-    "silu": lambda z: z / (1 + tf.exp(-z)),
-    "gelu": lambda z: 0.5 * z * (1 + tf.math.erf(z * math.sqrt(0.5))),
-    "gelu_tanh": lambda z: 0.5 * z * (1 + tf.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
-}
 
 
 def plain(xs, kernel, bias, name):

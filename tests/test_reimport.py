@@ -181,7 +181,7 @@ def use(argument):
     report = {
         "path": paths.last().name,
         "reason": loader.load().reason,
-        "xla": loader.load_jit(),
+        "xla": loader.load_xla(),
         "warned": ours,
     }
     if sd is sys.modules["shared_dense"]:

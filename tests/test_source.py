@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 from toolchain import MACHINES, ROOT, compiler_for, find, flags_of, output
@@ -36,6 +37,8 @@ def includes(folder):
 FRAMEWORK = r'[<"](tensorflow|xla|tsl|absl|google|third_party|(unsupported/)?Eigen)/'
 PYTHON = r'[<"](Python\.h|pybind11/|numpy/|python/)'
 GPU = r'[<"](cuda|cu[a-z]*\.h|cublas|cutlass|cute|nv|hip)'
+# XLA's own headers have a folder of that name, too.
+XLA_ROOM = rf'"xla/({"|".join(path.name for path in files("csrc/xla", suffixes=(".h",)))})"'
 
 
 @pytest.mark.parametrize(
@@ -44,8 +47,8 @@ GPU = r'[<"](cuda|cu[a-z]*\.h|cublas|cutlass|cute|nv|hip)'
         ("csrc/core", [FRAMEWORK, PYTHON, GPU, r'"(tf|cuda)/']),
         ("csrc/python", [FRAMEWORK, r'"tf/']),
         ("csrc/cuda", [FRAMEWORK, PYTHON, r'"tf/']),
-        ("csrc/tf", [PYTHON, r'"jit/']),
-        ("csrc/jit", [PYTHON, GPU, r'"cuda/']),
+        ("csrc/tf", [PYTHON, XLA_ROOM]),
+        ("csrc/xla", [PYTHON, GPU, r'"cuda/']),
     ],
 )
 def test_a_layer_knows_only_those_below(folder, banned):
@@ -59,6 +62,13 @@ def test_the_core_includes_itself_and_the_system_only():
     found = includes("csrc/core")
     assert found
     assert not [(f, h) for f, h in found if not allowed.fullmatch(h)]
+
+
+def test_the_xla_room_hides_no_header_of_xla():
+    """The compiler looks for "xla/..." in csrc first, also where XLA's own headers ask for it."""
+    theirs = Path(importlib.util.find_spec("tensorflow").origin).parent / "include/xla"
+    assert (theirs / "shape_util.h").exists()
+    assert not [path for path in (ROOT / "csrc/xla").iterdir() if (theirs / path.name).exists()]
 
 
 PRIVATE = re.compile(r"(tensorflow\.python|keras\.src)(\.[\w.]+)?")

@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     found = contents(wheel)
     info = json.loads(found[f"{PACKAGE}/_build_info.json"])
     libraries = {f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"}
-    libraries |= {f"_{name}_tf{MINOR}.so" for name in ("ops", "jit", *["gpu"] * info["cuda"])}
+    libraries |= {f"_{name}_tf{MINOR}.so" for name in ("ops", "xla", *["gpu"] * info["cuda"])}
     # Written by setuptools and auditwheel.
     described = {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
     dist_info = "-".join(wheel.name.split("-")[:2]) + ".dist-info"

@@ -301,7 +301,7 @@ def test_without_the_library_a_compiled_function_takes_the_fallback(
     monkeypatch, rng, setting, reason
 ):
     monkeypatch.setenv("SHARED_DENSE_XLA", setting)
-    monkeypatch.setattr(loader, "load_jit", loader.load_jit.__wrapped__)
+    monkeypatch.setattr(loader, "load_xla", loader.load_xla.__wrapped__)
     monkeypatch.setattr(paths, "_warned", set())
     x, kernel = draw(rng, 3, 5), draw(rng, 5, 4)
 

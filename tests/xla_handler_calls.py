@@ -32,8 +32,8 @@ FORWARD = {
     "results": [relu(Z[0]), Z[1], *Z],
     "activations": [1, 0],
     "bias_of": [1, 0],
-    "transposed": False,
-    "kept": True,
+    "transpose_kernel": False,
+    "pre_activations": True,
 }
 BACKWARD = {
     "target": "shared_dense.backward",
@@ -43,7 +43,7 @@ BACKWARD = {
     "bias_of": [1, 0],
     "trains_kernel": [1, 1],
     "needs_input": [1, 0],
-    "transposed": False,
+    "transpose_kernel": False,
     "needs_kernel": True,
     "needs_biases": True,
 }
@@ -95,18 +95,18 @@ RIGHT = {
     "forward": FORWARD,
     "forward, double": cast(FORWARD, "float64"),
     "forward, half": cast(FORWARD, "float16"),
-    "forward, nothing kept": without(forward(kept=False), results=2),
-    "forward, transposed": operands(forward(transposed=True), _2=KERNEL.T.copy()),
+    "forward, nothing kept": without(forward(pre_activations=False), results=2),
+    "forward, transposed": operands(forward(transpose_kernel=True), _2=KERNEL.T.copy()),
     "forward, no rows": results(
         operands(FORWARD, _0=EMPTY), _0=np.zeros([0, 4]), _2=np.zeros([0, 4])
     ),
     "forward, no columns": forward(
-        operands=[*X, KERNEL[:, :0], BIASES[0][:0]], bias_of=[0, 0], kept=False,
+        operands=[*X, KERNEL[:, :0], BIASES[0][:0]], bias_of=[0, 0], pre_activations=False,
         results=[np.zeros([2, 0]), np.zeros([1, 1, 0])],
     ),
     "forward, one bias as the op means it": forward(
         operands=[*X, KERNEL, BIASES[0]], results=[relu(X[0] @ KERNEL + BIASES[0]), Z[1]],
-        bias_of=[], kept=False,
+        bias_of=[], pre_activations=False,
     ),
     "backward": BACKWARD,
     "backward, double": cast(BACKWARD, "float64"),
@@ -115,7 +115,7 @@ RIGHT = {
         backward(trains_kernel=[0, 1]), _1=X[1][0].T @ DZ[1][0]
     ),
     "backward, transposed": results(
-        operands(backward(transposed=True), _4=KERNEL.T.copy()), _1=DKERNEL.T.copy()
+        operands(backward(transpose_kernel=True), _4=KERNEL.T.copy()), _1=DKERNEL.T.copy()
     ),
     "backward, a bias of nobody": backward(
         bias_of=[2, 0], results=[*BACKWARD["results"][:3], np.zeros([4]), BACKWARD["results"][3]]
@@ -193,7 +193,7 @@ HOSTILE = {
         without(FORWARD, results=3),
         ["pre_activations must be 2 of the results", "got 1", "has 3"],
     ),
-    "more results": (forward(kept=False), ["4 results, wanted", "and 2"]),
+    "more results": (forward(pre_activations=False), ["4 results, wanted", "and 2"]),
     "no dX": (LINEAR | {"results": [Z[0]]}, ["input_grads[0]", "[2,4]"]),
     "dX of all, one result": (
         LINEAR | {"needs_input": [1, 1]},
@@ -234,7 +234,7 @@ HOSTILE = {
     ),
     "a scalar kernel": (operands(BACKWARD, _4=np.float32(1)), ["kernel must have rank 2", "[]"]),
     "a kernel of the other layout": (
-        forward(transposed=True),
+        forward(transpose_kernel=True),
         ["inputs[0]", "[3,4] (transposed)", "last axis is 4"],
     ),
     "a narrow bias": (operands(FORWARD, _3=BIASES[0][:1]), ["biases[0]", "[1]", "shape [4]"]),

@@ -3,10 +3,9 @@
 namespace shared_dense {
 namespace {
 
-// In the order of the enum.
-constexpr const char* kNames[kActivationCount] = {
-    "linear", "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh",
-};
+#define SHARED_DENSE_NAME(id, name, saved) name,
+constexpr const char* kNames[] = {SHARED_DENSE_ACTIVATIONS(SHARED_DENSE_NAME)};
+#undef SHARED_DENSE_NAME
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 // without in another, and the linker would keep whichever it likes.
 #pragma once
 
+#include "core/activation.h"
 #include "core/types.h"
 
 namespace shared_dense {

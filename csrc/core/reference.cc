@@ -40,7 +40,7 @@ double reference_activation(Activation activation, double z) {
     case Activation::kGeluTanh:
       return 0.5 * z * (1 + std::tanh(kSqrt2OverPi * (z + 0.044715 * z * z * z)));
   }
-  return z;
+  return NAN;  // no activation has this number
 }
 
 double reference_derivative(Activation activation, double z) {
@@ -60,7 +60,7 @@ double reference_derivative(Activation activation, double z) {
       return 0.5 * (1 + v) + 0.5 * z * (1 - v * v) * kSqrt2OverPi * (1 + 3 * 0.044715 * z * z);
     }
   }
-  return 1;
+  return NAN;
 }
 
 template <class T>

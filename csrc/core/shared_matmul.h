@@ -27,6 +27,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "core/activation.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "core/types.h"

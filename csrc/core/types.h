@@ -1,4 +1,4 @@
-// Words every layer shares: sizes, dtypes of the core, activations.
+// Words every layer shares: sizes and dtypes of the core.
 #pragma once
 
 #include <cstdint>
@@ -46,39 +46,5 @@ struct AccumulatorOf<Half> {
 };
 template <class S>
 using Accumulator = typename AccumulatorOf<S>::Type;
-
-// The epilogues a tile can get before it is stored. leaky_relu has slope 0.2
-// and elu has alpha 1: Keras's and TensorFlow's defaults.
-enum class Activation : std::uint8_t {
-  kLinear,
-  kRelu,
-  kRelu6,
-  kLeakyRelu,
-  kElu,
-  kSigmoid,
-  kTanh,
-  kSilu,
-  kGelu,      // exact: z * Phi(z)
-  kGeluTanh,  // tanh approximation, Hendrycks and Gimpel 2016
-};
-
-inline constexpr int kActivationCount = 10;
-
-// What the derivative of an activation is computed from.
-enum class Saved : std::uint8_t {
-  kNothing,        // linear: dZ is dY
-  kOutput,         // relu, tanh, sigmoid, ...: y determines f'(z)
-  kPreActivation,  // silu, gelu: z has to be kept or recomputed
-};
-
-constexpr Saved saved_for(Activation activation) {
-  switch (activation) {
-    case Activation::kLinear: return Saved::kNothing;
-    case Activation::kSilu:
-    case Activation::kGelu:
-    case Activation::kGeluTanh: return Saved::kPreActivation;
-    default: return Saved::kOutput;
-  }
-}
 
 }  // namespace shared_dense

@@ -2,7 +2,7 @@
 // core/epilogue.inc over the functions of CUDA's mathematics library.
 #pragma once
 
-#include "core/types.h"
+#include "core/activation.h"
 #include "cuda/ptx.h"
 
 namespace shared_dense::cuda {
@@ -66,18 +66,10 @@ __device__ inline void activate_each(T (&z)[kCount]) {
 // One decision for some values.
 template <class T, int kCount>
 __device__ inline void activate_all(Activation activation, T (&z)[kCount]) {
-  switch (activation) {
-    case Activation::kLinear: return;
-    case Activation::kRelu: return activate_each<Activation::kRelu>(z);
-    case Activation::kRelu6: return activate_each<Activation::kRelu6>(z);
-    case Activation::kLeakyRelu: return activate_each<Activation::kLeakyRelu>(z);
-    case Activation::kElu: return activate_each<Activation::kElu>(z);
-    case Activation::kSigmoid: return activate_each<Activation::kSigmoid>(z);
-    case Activation::kTanh: return activate_each<Activation::kTanh>(z);
-    case Activation::kSilu: return activate_each<Activation::kSilu>(z);
-    case Activation::kGelu: return activate_each<Activation::kGelu>(z);
-    case Activation::kGeluTanh: return activate_each<Activation::kGeluTanh>(z);
-  }
+#define SHARED_DENSE_EACH(id, name, saved) \
+  case Activation::id: return activate_each<Activation::id>(z);
+  switch (activation) { SHARED_DENSE_ACTIVATIONS(SHARED_DENSE_EACH) }
+#undef SHARED_DENSE_EACH
 }
 
 // dy * f'(z), from y or from z as saved_for(activation) says.

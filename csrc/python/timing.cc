@@ -1,32 +1,20 @@
-#include "python/timing.h"
-
-#include <pybind11/numpy.h>
-#include <pybind11/stl.h>
-
+// Timing of the core without Python, TensorFlow or fresh memory in the time.
 #include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <new>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/shared_matmul.h"
+#include "python/arrays.h"
+#include "python/module.h"
 #include "python/spinning_threads.h"
-
-namespace py = pybind11;
 
 namespace shared_dense {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-template <class T>
-using Arrays = std::vector<Array<T>>;
-
-[[noreturn]] void fail(const std::string& message) { throw std::invalid_argument(message); }
 
 // Keeps its memory from call to call, as the allocator of a framework does: fresh pages, which the
 // system has to clear, would be a good part of the time.
@@ -65,28 +53,13 @@ void expect(const Array<T>& array, Index rows, Index columns, const std::string&
   }
 }
 
-template <class T>
-Kernel<T> kernel_of(const Array<T>& kernel) {
-  if (kernel.ndim() != 2) fail("kernel must have rank 2");
-  return {kernel.data(), kernel.shape(0), kernel.shape(1), false};
-}
-
-template <class T>
-Index rows_of(const Array<T>& x) {
-  if (x.ndim() != 2) fail("x must have rank 2");
-  return x.shape(0);
-}
-
 // Seconds of `repeat` calls, after one that is not timed: it touches the memory and fetches the
 // operands.
 double seconds_of(int repeat, int threads, const std::string& isa_name,
                   const std::function<bool(const Context&)>& call) {
   if (repeat < 1) fail("repeat must be at least 1");
   if (threads < 1) fail("threads must be at least 1");
-  const Isa* isa = isa_name.empty() ? active_isa() : find_isa(isa_name);
-  if (isa == nullptr || !isa->supported()) {
-    fail(isa_name.empty() ? isa_error() : "no such instruction set here: " + isa_name);
-  }
+  const Isa* const isa = isa_of(isa_name);
   const py::gil_scoped_release release;
   KeptScratch scratch;
   std::unique_ptr<SpinningThreads> pool;
@@ -106,12 +79,11 @@ double seconds_of(int repeat, int threads, const std::string& isa_name,
 template <class T>
 double time_forward(const Arrays<T>& xs, const Array<T>& kernel, Arrays<T> ys, int repeat,
                     int threads, const std::string& isa) {
-  const Kernel<T> w = kernel_of(kernel);
+  const Kernel<T> w = kernel_of(kernel, /*transpose_kernel=*/false);
   if (ys.size() != xs.size()) fail("one y per x");
   std::vector<ForwardSegment<T>> segments;
   for (std::size_t i = 0; i < xs.size(); ++i) {
-    const Index rows = rows_of(xs[i]);
-    expect(xs[i], rows, w.in_features, "x");
+    const Index rows = rows_of(xs[i], w.in_features, "x");
     expect(ys[i], rows, w.units, "y");
     segments.push_back(
         {rows, xs[i].data(), ys[i].mutable_data(), nullptr, nullptr, Activation::kLinear});
@@ -124,14 +96,13 @@ template <class T>
 double time_backward(const Arrays<T>& xs, const Arrays<T>& dys, const Array<T>& kernel,
                      Arrays<T> dxs, std::optional<Array<T>> dkernel, int repeat, int threads,
                      const std::string& isa) {
-  const Kernel<T> w = kernel_of(kernel);
+  const Kernel<T> w = kernel_of(kernel, /*transpose_kernel=*/false);
   if (dys.size() != xs.size()) fail("one dy per x");
   if (!dxs.empty() && dxs.size() != xs.size()) fail("no dx, or one per x");
   if (dkernel) expect(*dkernel, w.in_features, w.units, "dkernel");
   std::vector<BackwardSegment<T>> segments;
   for (std::size_t i = 0; i < xs.size(); ++i) {
-    const Index rows = rows_of(xs[i]);
-    expect(xs[i], rows, w.in_features, "x");
+    const Index rows = rows_of(xs[i], w.in_features, "x");
     expect(dys[i], rows, w.units, "dy");
     if (!dxs.empty()) expect(dxs[i], rows, w.in_features, "dx");
     segments.push_back({rows, xs[i].data(), dys[i].data(), nullptr,

@@ -1,17 +1,31 @@
 #include "tf/attributes.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/activation.h"
 
 namespace shared_dense {
 
-void Attributes::set_activations(const std::vector<std::string>& names) {
+absl::Status Attributes::set_activations(const char* op, std::size_t inputs,
+                                         const std::vector<std::string>& names) {
+  if (names.size() != 1 && names.size() != inputs) {
+    return invalid(op, ": activations must hold one name or one per input (", inputs, "), got ",
+                   names.size());
+  }
   for (const std::string& name : names) {
     Activation activation = Activation::kLinear;
-    if (!activation_from_name(name, &activation) && !unknown_) unknown_ = name;
+    if (!activation_from_name(name, &activation)) {
+      std::string known;
+      for (int i = 0; i < kActivationCount; ++i) {
+        known += (i == 0 ? "" : ", ") + std::string(activation_name(static_cast<Activation>(i)));
+      }
+      return invalid(op, ": unknown activation '", name, "'; known: ", known);
+    }
     activations.push_back(activation);
   }
+  activations.resize(inputs, activations[0]);
+  return absl::OkStatus();
 }
 
 absl::Status Attributes::set_activations(const char* op, absl::Span<const std::int32_t> numbers) {
@@ -36,28 +50,17 @@ absl::Status read_flags(const char* op, const char* name, absl::Span<const std::
   return absl::OkStatus();
 }
 
-absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t biases) const {
-  if (activations.size() != 1 && activations.size() != inputs) {
-    return invalid(op, ": activations must hold one name or one per input (", inputs, "), got ",
-                   activations.size());
-  }
-  if (unknown_) {
-    std::string known;
-    for (int i = 0; i < kActivationCount; ++i) {
-      known += (i == 0 ? "" : ", ") + std::string(activation_name(static_cast<Activation>(i)));
-    }
-    return invalid(op, ": unknown activation '", *unknown_, "'; known: ", known);
-  }
-  if (!trains_kernel.empty() && trains_kernel.size() != inputs) {
-    return invalid(op, ": trains_kernel must hold no flag or one per input (", inputs, "), got ",
+absl::Status Attributes::complete(const char* op, std::size_t biases) {
+  if (!trains_kernel.empty() && trains_kernel.size() != inputs()) {
+    return invalid(op, ": trains_kernel must hold no flag or one per input (", inputs(), "), got ",
                    trains_kernel.size());
   }
-  if (bias_of.empty() && biases > 1 && biases != inputs) {
-    return invalid(op, ": biases must be none, one, or one per input (", inputs, "), got ", biases,
-                   "; or bias_of must say which input uses which");
+  if (bias_of.empty() && biases > 1 && biases != inputs()) {
+    return invalid(op, ": biases must be none, one, or one per input (", inputs(), "), got ",
+                   biases, "; or bias_of must say which input uses which");
   }
-  if (!bias_of.empty() && bias_of.size() != inputs) {
-    return invalid(op, ": bias_of must hold no index or one per input (", inputs, "), got ",
+  if (!bias_of.empty() && bias_of.size() != inputs()) {
+    return invalid(op, ": bias_of must hold no index or one per input (", inputs(), "), got ",
                    bias_of.size());
   }
   for (std::size_t i = 0; i < bias_of.size(); ++i) {
@@ -65,12 +68,12 @@ absl::Status Attributes::check(const char* op, std::size_t inputs, std::size_t b
     return invalid(op, ": bias_of[", i, "] must be the index of one of the ", biases,
                    " biases, or -1 for none, got ", bias_of[i]);
   }
+  if (trains_kernel.empty()) trains_kernel.assign(inputs(), true);
+  if (bias_of.empty()) {
+    bias_of.assign(inputs(), static_cast<int>(biases) - 1);  // none, or one for all
+    if (biases > 1) std::iota(bias_of.begin(), bias_of.end(), 0);
+  }
   return absl::OkStatus();
-}
-
-int Attributes::bias_index(std::size_t input, std::size_t biases) const {
-  if (!bias_of.empty()) return bias_of[input];
-  return biases > 1 ? static_cast<int>(input) : static_cast<int>(biases) - 1;
 }
 
 absl::Status Wanted::check(std::size_t all_inputs, std::size_t all_biases) const {
@@ -97,9 +100,9 @@ std::string Wanted::text() const {
 }
 
 std::string width_error(const char* op, std::size_t index, const std::string& input,
-                        const std::string& kernel, Index in_features, bool transposed) {
+                        const std::string& kernel, Index in_features, bool transpose_kernel) {
   return std::string(op) + ": inputs[" + std::to_string(index) + "] has shape " + input +
-         ", but the kernel " + kernel + (transposed ? " (transposed)" : "") +
+         ", but the kernel " + kernel + (transpose_kernel ? " (transposed)" : "") +
          " takes inputs whose last axis is " + std::to_string(in_features) +
          ". One kernel is shared among inputs of one width.";
 }

@@ -5,10 +5,10 @@
 #include <functional>
 #include <utility>
 
+#include "core/pool_use.h"
 #include "core/shared_matmul.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/lib/core/threadpool.h"
-#include "tf/awake.h"
 
 namespace shared_dense {
 

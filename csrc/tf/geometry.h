@@ -1,4 +1,4 @@
-// The sizes of a call, checked the same way by every kernel of either op.
+// The sizes of a call, checked the same way by every op kernel.
 #pragma once
 
 #include <limits>
@@ -17,33 +17,26 @@ struct Geometry {
   Index in_features = 0, units = 0;
   std::vector<Index> rows;  // per input
   std::vector<TensorShape> output_shapes;
-  std::vector<Activation> activations;
-  std::vector<int> bias_of;  // -1: none
 
   // input(i) and bias(i) are the shapes of the lists' entries.
   template <class Input, class Bias>
-  absl::Status read(const char* op, const Attributes& attributes, int inputs, const Input& input,
+  absl::Status read(const char* op, const Attributes& attributes, const Input& input,
                     const TensorShape& kernel, int biases, const Bias& bias) {
-    TF_RETURN_IF_ERROR(attributes.check(op, inputs, biases));
-    for (int i = 0; i < inputs; ++i) {
-      activations.push_back(attributes.activation(i));
-      bias_of.push_back(attributes.bias_index(i, biases));
-    }
     if (kernel.dims() != 2) {
       return invalid(op, ": kernel must have rank 2, got shape ", kernel.DebugString());
     }
-    const bool transposed = attributes.transpose_kernel;
-    in_features = kernel.dim_size(transposed ? 1 : 0);
-    units = kernel.dim_size(transposed ? 0 : 1);
+    const bool transpose_kernel = attributes.transpose_kernel;
+    in_features = kernel.dim_size(transpose_kernel ? 1 : 0);
+    units = kernel.dim_size(transpose_kernel ? 0 : 1);
     Index stacked = 0;
-    for (int i = 0; i < inputs; ++i) {
+    for (std::size_t i = 0; i < attributes.inputs(); ++i) {
       const TensorShape& shape = input(i);
       if (shape.dims() < 1) {
         return invalid(op, ": inputs[", i, "] must have rank >= 1, got a scalar");
       }
       if (shape.dim_size(shape.dims() - 1) != in_features) {
-        return invalid(
-            width_error(op, i, shape.DebugString(), kernel.DebugString(), in_features, transposed));
+        return invalid(width_error(op, i, shape.DebugString(), kernel.DebugString(), in_features,
+                                   transpose_kernel));
       }
       rows.push_back(row_count(shape));
       // Rows of no bytes may be that many.
@@ -66,20 +59,12 @@ struct Geometry {
     return absl::OkStatus();
   }
 
-  // None, or one per input.
-  absl::Status check_kept(int kept) const {
-    if (kept == 0 || kept == static_cast<int>(rows.size())) return absl::OkStatus();
-    return invalid("SharedMatMul: num_pre_activations must be 0 or the number of inputs (",
-                   rows.size(), "), got ", kept);
-  }
-
-  bool is_linear(int i) const { return activations[i] == Activation::kLinear; }
-
   // What the gradient of input i reads: grad(), and saved() unless it is linear.
   template <class Grad, class Saved>
-  absl::Status check_gradient(int i, const Grad& grad, int num_saved, const Saved& saved) const {
+  absl::Status check_gradient(const Attributes& attributes, int i, const Grad& grad, int num_saved,
+                              const Saved& saved) const {
     TF_RETURN_IF_ERROR(check_like_output("output_grads", i, grad(i)));
-    if (is_linear(i)) return absl::OkStatus();
+    if (attributes.is_linear(i)) return absl::OkStatus();
     if (num_saved != static_cast<int>(rows.size())) {
       return invalid("SharedMatMulGrad: saved must hold one tensor per input (", rows.size(),
                      ") unless all activations are linear, got ", num_saved);

@@ -56,8 +56,8 @@ struct Operands : Geometry {
     TF_RETURN_IF_ERROR(ctx->input_list("inputs", &inputs));
     TF_RETURN_IF_ERROR(ctx->input("kernel", &kernel_tensor));
     TF_RETURN_IF_ERROR(ctx->input_list("biases", &biases));
-    TF_RETURN_IF_ERROR(Geometry::read(op, attributes, inputs.size(), shapes_of(inputs),
-                                      kernel_tensor->shape(), biases.size(), shapes_of(biases)));
+    TF_RETURN_IF_ERROR(Geometry::read(op, attributes, shapes_of(inputs), kernel_tensor->shape(),
+                                      biases.size(), shapes_of(biases)));
     kernel = {data_of<T>(*kernel_tensor), in_features, units, attributes.transpose_kernel};
     return absl::OkStatus();
   }
@@ -79,8 +79,8 @@ struct Operands : Geometry {
     return shape;
   }
 
-  const Storage<T>* bias(int i) const {
-    return bias_of[i] < 0 ? nullptr : data_of<T>(biases[bias_of[i]]);
+  const Storage<T>* bias(int index) const {
+    return index < 0 ? nullptr : data_of<T>(biases[index]);
   }
 };
 

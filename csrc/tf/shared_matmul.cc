@@ -1,4 +1,4 @@
-// CPU kernels of the two ops.
+// The op kernels for the CPU.
 #include "core/shared_matmul.h"
 
 #include <cstring>
@@ -54,7 +54,8 @@ struct Cpu {
           lines += "  " + explain_input_gradient<Storage<T>>(*context.isa, workers, shape) + "\n";
         }
         if (wanted.kernels > 0) {
-          const CallShape shape = operands.shape([&](int i) { return attributes.trains(i); });
+          const CallShape shape =
+              operands.shape([&](int i) { return attributes.trains_kernel[i]; });
           lines += "  " + explain_kernel_gradient<Storage<T>>(*context.isa, workers, shape) + "\n";
         }
         return lines;

@@ -1,4 +1,4 @@
-// GPU kernels of the two ops: work for the stream that TensorFlow gives.
+// The op kernels for GPUs: work for the stream that TensorFlow gives.
 #include <deque>
 #include <mutex>
 #include <string>

@@ -1,4 +1,4 @@
-// The kernels of the two ops, for any device: check everything, make the
+// The op kernels, for any device: check everything, make the
 // outputs, then have the device compute. A Device has static functions
 //
 //   ready()    whether it can compute here
@@ -22,8 +22,8 @@ template <class Device, class T>
 class SharedMatMulOp : public OpKernel {
  public:
   explicit SharedMatMulOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("num_pre_activations", &kept_));
+    OP_REQUIRES_OK(ctx, attributes_.read("SharedMatMul", ctx));
+    OP_REQUIRES_OK(ctx, read_pre_activations(ctx, attributes_, &wants_pre_activations_));
   }
 
   // The executor hands an "expensive" op to another thread while it runs the
@@ -37,7 +37,6 @@ class SharedMatMulOp : public OpKernel {
     Operands<T> operands;
     OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMul", attributes_));
     const int n = operands.inputs.size();
-    OP_REQUIRES_OK(ctx, operands.check_kept(kept_));
     OpOutputList outputs, pre_activations;
     OP_REQUIRES_OK(ctx, ctx->output_list("outputs", &outputs));
     OP_REQUIRES_OK(ctx, ctx->output_list("pre_activations", &pre_activations));
@@ -45,26 +44,29 @@ class SharedMatMulOp : public OpKernel {
     for (int i = 0; i < n; ++i) {
       Tensor *y = nullptr, *z = nullptr;
       OP_REQUIRES_OK(ctx, outputs.allocate(i, operands.output_shapes[i], &y));
-      if (kept_ != 0) {
+      if (wants_pre_activations_) {
         OP_REQUIRES_OK(ctx, pre_activations.allocate(i, operands.output_shapes[i], &z));
       }
-      segments[i] = {operands.rows[i], data_of<T>(operands.inputs[i]),
-                     data_of<T>(y),    z == nullptr ? nullptr : data_of<T>(z),
-                     operands.bias(i), operands.activations[i]};
+      segments[i] = {operands.rows[i],
+                     data_of<T>(operands.inputs[i]),
+                     data_of<T>(y),
+                     z == nullptr ? nullptr : data_of<T>(z),
+                     operands.bias(attributes_.bias_of[i]),
+                     attributes_.activations[i]};
     }
     OP_REQUIRES_OK(ctx, Device::forward(ctx, operands, segments));
   }
 
  private:
   Attributes attributes_;
-  int kept_ = 0;
+  bool wants_pre_activations_ = false;
 };
 
 template <class Device, class T>
 class SharedMatMulGradOp : public OpKernel {
  public:
   explicit SharedMatMulGradOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
+    OP_REQUIRES_OK(ctx, attributes_.read("SharedMatMulGrad", ctx));
     OP_REQUIRES_OK(ctx, wanted_.read(ctx));
   }
 
@@ -75,7 +77,6 @@ class SharedMatMulGradOp : public OpKernel {
     Operands<T> operands;
     OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMulGrad", attributes_));
     const int n = operands.inputs.size();
-    OP_REQUIRES_OK(ctx, wanted_.check(n, operands.biases.size()));
     OpInputList grads, saved;
     OP_REQUIRES_OK(ctx, ctx->input_list("output_grads", &grads));
     OP_REQUIRES_OK(ctx, ctx->input_list("saved", &saved));
@@ -86,15 +87,15 @@ class SharedMatMulGradOp : public OpKernel {
 
     std::vector<BackwardSegment<Storage<T>>> segments(n);
     for (int i = 0, next_dx = 0; i < n; ++i) {
-      OP_REQUIRES_OK(ctx,
-                     operands.check_gradient(i, shapes_of(grads), saved.size(), shapes_of(saved)));
+      OP_REQUIRES_OK(ctx, operands.check_gradient(attributes_, i, shapes_of(grads), saved.size(),
+                                                  shapes_of(saved)));
       BackwardSegment<Storage<T>>& segment = segments[i];
       segment.rows = operands.rows[i];
-      segment.activation = operands.activations[i];
-      segment.trains_kernel = attributes_.trains(i);
+      segment.activation = attributes_.activations[i];
+      segment.trains_kernel = attributes_.trains_kernel[i];
       segment.x = data_of<T>(operands.inputs[i]);
       segment.dy = data_of<T>(grads[i]);
-      if (!operands.is_linear(i)) segment.saved = data_of<T>(saved[i]);
+      if (!attributes_.is_linear(i)) segment.saved = data_of<T>(saved[i]);
       Tensor* tensor = nullptr;
       if (wanted_.input[i]) {
         OP_REQUIRES_OK(ctx, dx.allocate(next_dx++, operands.inputs[i].shape(), &tensor));
@@ -113,7 +114,7 @@ class SharedMatMulGradOp : public OpKernel {
       OP_REQUIRES_OK(ctx, dbias.allocate(bias, operands.biases[bias].shape(), &dbiases[bias]));
     }
     for (int i = 0; i < n && wanted_.biases > 0; ++i) {
-      const int bias = operands.bias_of[i];
+      const int bias = attributes_.bias_of[i];
       if (bias < 0) continue;
       segments[i].dbias = data_of<T>(dbiases[bias]);
       used[bias] = true;

@@ -1,4 +1,4 @@
-// Registration and shape functions of the two ops. Kernels: shared_matmul.cc.
+// Registration and shape functions of the two ops. Op kernels: shared_matmul_op.h.
 #include <string>
 #include <vector>
 
@@ -20,7 +20,6 @@ absl::Status check_operands(InferenceContext* c, const char* op, const Attribute
                             const std::vector<ShapeHandle>& inputs, ShapeHandle kernel,
                             const std::vector<ShapeHandle>& biases, DimensionHandle* in_features,
                             DimensionHandle* units) {
-  TF_RETURN_IF_ERROR(attributes.check(op, inputs.size(), biases.size()));
   if (c->RankKnown(kernel) && c->Rank(kernel) != 2) {
     return invalid(op, ": kernel must have rank 2, got shape ", c->DebugString(kernel));
   }
@@ -54,7 +53,7 @@ absl::Status check_operands(InferenceContext* c, const char* op, const Attribute
 
 absl::Status forward_shape(InferenceContext* c) {
   Attributes attributes;
-  TF_RETURN_IF_ERROR(attributes.read(c));
+  TF_RETURN_IF_ERROR(attributes.read("SharedMatMul", c));
   std::vector<ShapeHandle> inputs, kernel, biases, outputs;
   TF_RETURN_IF_ERROR(c->input("inputs", &inputs));
   TF_RETURN_IF_ERROR(c->input("kernel", &kernel));
@@ -67,20 +66,16 @@ absl::Status forward_shape(InferenceContext* c) {
     if (c->RankKnown(input)) TF_RETURN_IF_ERROR(c->ReplaceDim(input, -1, units, &output));
     outputs.push_back(output);
   }
-  int kept;
-  TF_RETURN_IF_ERROR(c->GetAttr("num_pre_activations", &kept));
-  if (kept != 0 && kept != static_cast<int>(inputs.size())) {
-    return invalid("SharedMatMul: num_pre_activations must be 0 or the number of inputs (",
-                   inputs.size(), "), got ", kept);
-  }
+  bool wants_pre_activations = false;
+  TF_RETURN_IF_ERROR(read_pre_activations(c, attributes, &wants_pre_activations));
   TF_RETURN_IF_ERROR(c->set_output("outputs", outputs));
-  if (kept == 0) outputs.clear();
+  if (!wants_pre_activations) outputs.clear();
   return c->set_output("pre_activations", outputs);
 }
 
 absl::Status backward_shape(InferenceContext* c) {
   Attributes attributes;
-  TF_RETURN_IF_ERROR(attributes.read(c));
+  TF_RETURN_IF_ERROR(attributes.read("SharedMatMulGrad", c));
   std::vector<ShapeHandle> inputs, kernel, biases, input_grads, bias_grads;
   TF_RETURN_IF_ERROR(c->input("inputs", &inputs));
   TF_RETURN_IF_ERROR(c->input("kernel", &kernel));
@@ -90,7 +85,6 @@ absl::Status backward_shape(InferenceContext* c) {
                                     &in_features, &units));
   Wanted wanted;
   TF_RETURN_IF_ERROR(wanted.read(c));
-  TF_RETURN_IF_ERROR(wanted.check(inputs.size(), biases.size()));
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (wanted.input[i]) input_grads.push_back(inputs[i]);
   }

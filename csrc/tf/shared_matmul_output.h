@@ -1,4 +1,4 @@
-// The kernel of SharedMatMulOutput, for any device: hands its tensor on.
+// The op kernel of SharedMatMulOutput, for any device: hands its tensor on.
 #pragma once
 
 #include "tensorflow/core/framework/op_kernel.h"

@@ -21,4 +21,4 @@ if not library.load().available:
         f"the op SharedDense>SharedMatMul cannot be loaded: {library.load().reason}. A SavedModel "
         "exported inside shared_dense.fallback() needs neither the op nor this import."
     )
-loader.load_jit()  # a graph may be loaded into a function that XLA compiles
+loader.load_xla()  # a graph may be loaded into a function that XLA compiles

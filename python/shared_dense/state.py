@@ -212,7 +212,7 @@ def status() -> Status:
         available, reason = opened.available, opened.reason
         if available:
             dtypes = dict(paths.OP_DTYPES)
-            kernels, xla = gpu.load(), loader.load_jit()
+            kernels, xla = gpu.load(), loader.load_xla()
             if kernels.reason:
                 dtypes["GPU"] = ()
         if loader.disabled():

@@ -14,9 +14,9 @@ namespace checks {
 namespace {
 
 using A = Activation;
-const std::vector<Activation> kAll = {A::kLinear, A::kRelu,    A::kRelu6, A::kLeakyRelu,
-                                      A::kElu,    A::kSigmoid, A::kTanh,  A::kSilu,
-                                      A::kGelu,   A::kGeluTanh};
+#define SHARED_DENSE_LISTED(id, name, saved) Activation::id,
+const std::vector<Activation> kAll = {SHARED_DENSE_ACTIVATIONS(SHARED_DENSE_LISTED)};
+#undef SHARED_DENSE_LISTED
 
 std::vector<Case> cases() {
   const auto many = [](std::size_t n, Index rows) { return std::vector<Index>(n, rows); };

@@ -104,13 +104,11 @@ Exact exact_y(Activation activation, const Exact& z) {
 
 // f' from what is saved, exactly as stored.
 inline double slope(Activation activation, double saved) {
-  switch (activation) {
-    case Activation::kElu: return saved < 0 ? saved + 1 : 1;
-    case Activation::kSigmoid: return saved * (1 - saved);
-    case Activation::kTanh: return 1 - saved * saved;
-    // y has the sign of z where f is made of straight pieces; the others save z.
-    default: return shared_dense::reference_derivative(activation, saved);
-  }
+  if (activation == Activation::kElu) return saved < 0 ? saved + 1 : 1;
+  if (activation == Activation::kSigmoid) return saved * (1 - saved);
+  if (activation == Activation::kTanh) return 1 - saved * saved;
+  // y has the sign of z where f is made of straight pieces; the others save z.
+  return shared_dense::reference_derivative(activation, saved);
 }
 
 // dZ as the products read it: rounded to the storage type unless it is dY.

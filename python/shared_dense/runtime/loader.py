@@ -83,7 +83,7 @@ def disabled() -> bool:
 
 
 @functools.cache
-def load_jit() -> str:
+def load_xla() -> str:
     """Loads what XLA needs to compile both ops. Call after `load`.
 
     Returns:
@@ -96,7 +96,7 @@ def load_jit() -> str:
         return "SHARED_DENSE_XLA=0 asks for plain TensorFlow ops there"
     if wanted not in ("core", "dot"):
         return f"SHARED_DENSE_XLA is '{wanted}'; it must be core, dot or 0"
-    name = f"_jit_tf{minor(tf.__version__)}.so"
+    name = f"_xla_tf{minor(tf.__version__)}.so"
     if not (PACKAGE / name).exists():
         return f"{name} was not built, as this TensorFlow lacks headers that it needs"
     return load_kernels(name)

@@ -117,7 +117,7 @@ def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, 
     if eager:
         return Path("op", where), False
     # A graph may be compiled later, too: as part of another function, or from a SavedModel.
-    missing = loader.load_jit()
+    missing = loader.load_xla()
     if compat.xla_compiles():
         if missing:
             return Path("fallback", f"XLA compiles this function, and {missing}"), True

@@ -1,4 +1,4 @@
-#include "jit/bounds.h"
+#include "xla/bounds.h"
 
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/shape_util.h"

@@ -67,7 +67,8 @@ struct ForwardCall {
 
   // Attributes but for those of the result are as the op's; activations has a
   // number per input.
-  absl::Status read(Frame* frame, Numbers activations, Numbers bias_of, bool transposed, bool kept);
+  absl::Status read(Frame* frame, Numbers activations, Numbers bias_of, bool transpose_kernel,
+                    bool wants_pre_activations);
 };
 
 struct BackwardCall {
@@ -77,7 +78,8 @@ struct BackwardCall {
   Buffers output_grads, inputs, kernel, saved, input_grads, kernel_grads, bias_grads;
 
   absl::Status read(Frame* frame, Numbers activations, Numbers bias_of, Numbers trains_kernel,
-                    Numbers needs_input, bool transposed, bool needs_kernel, bool needs_biases);
+                    Numbers needs_input, bool transpose_kernel, bool needs_kernel,
+                    bool needs_biases);
 };
 
 }  // namespace shared_dense

@@ -1,4 +1,5 @@
-// Whether TensorFlow's intra-op threads are likely to answer at once.
+// Whether threads that spin before they sleep are likely to answer at once.
+// TensorFlow's intra-op threads are such; the op borrows them, and XLA's code does.
 #pragma once
 
 #include <atomic>
@@ -9,7 +10,7 @@ namespace shared_dense {
 
 // One call's use of the threads.
 //
-// They spin for a while after their last task, so they are awake if we gave
+// Threads spin for a while after their last task, so they are awake if we gave
 // them one in this call, or if the call before has just ended. A call on one
 // thread counts too, though it keeps none awake: else a run of small calls
 // would never begin to use the others. The first of them that asks for help

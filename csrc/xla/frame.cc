@@ -1,4 +1,4 @@
-#include "jit/frame.h"
+#include "xla/frame.h"
 
 #include <algorithm>
 #include <sstream>
@@ -93,23 +93,24 @@ absl::Status Frame::end() const {
                  " results, wanted ", next_argument_, " and ", next_result_);
 }
 
-absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_of, bool transposed,
-                               bool kept) {
+absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_of,
+                               bool transpose_kernel, bool wants_pre_activations) {
   const char* const op = frame->op();
   const std::size_t n = activations.size();
   if (n == 0) return invalid(op, ": activations must hold a number per input, got none");
   TF_RETURN_IF_ERROR(attributes.set_activations(op, activations));
   attributes.bias_of.assign(bias_of.begin(), bias_of.end());
-  attributes.transpose_kernel = transposed;
+  attributes.transpose_kernel = transpose_kernel;
   TF_RETURN_IF_ERROR(frame->begin());
   TF_RETURN_IF_ERROR(frame->take("inputs", n, &inputs));
   TF_RETURN_IF_ERROR(frame->take("kernel", 1, &kernel));
   const std::size_t b = frame->arguments_left();
   TF_RETURN_IF_ERROR(frame->take("biases", b, &biases));
+  TF_RETURN_IF_ERROR(attributes.complete(op, b));
   TF_RETURN_IF_ERROR(
-      geometry.read(op, attributes, n, inputs.shape(), kernel.shapes[0], b, biases.shape()));
+      geometry.read(op, attributes, inputs.shape(), kernel.shapes[0], b, biases.shape()));
   TF_RETURN_IF_ERROR(frame->take_results("outputs", geometry.output_shapes, &outputs));
-  if (kept) {
+  if (wants_pre_activations) {
     TF_RETURN_IF_ERROR(
         frame->take_results("pre_activations", geometry.output_shapes, &pre_activations));
   }
@@ -117,14 +118,14 @@ absl::Status ForwardCall::read(Frame* frame, Numbers activations, Numbers bias_o
 }
 
 absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_of,
-                                Numbers trains_kernel, Numbers needs_input, bool transposed,
+                                Numbers trains_kernel, Numbers needs_input, bool transpose_kernel,
                                 bool needs_kernel, bool needs_biases) {
   const char* const op = frame->op();
   const std::size_t n = activations.size();
   if (n == 0) return invalid(op, ": activations must hold a number per input, got none");
   TF_RETURN_IF_ERROR(attributes.set_activations(op, activations));
   TF_RETURN_IF_ERROR(read_flags(op, "trains_kernel", trains_kernel, &attributes.trains_kernel));
-  attributes.transpose_kernel = transposed;
+  attributes.transpose_kernel = transpose_kernel;
   TF_RETURN_IF_ERROR(read_flags(op, "needs_input", needs_input, &wanted.input));
   wanted.inputs = std::count(wanted.input.begin(), wanted.input.end(), true);
   wanted.kernels = needs_kernel;
@@ -140,9 +141,9 @@ absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_
     biases = std::size_t(std::max(*std::max_element(bias_of.begin(), bias_of.end()), -1) + 1L);
   }
   attributes.bias_of.assign(bias_of.begin(), bias_of.end());
-  TF_RETURN_IF_ERROR(attributes.check(op, n, biases));
+  TF_RETURN_IF_ERROR(attributes.complete(op, biases));
   if (!needs_biases) {
-    attributes.bias_of.clear();
+    attributes.bias_of.assign(n, -1);
     biases = 0;
   }
   TF_RETURN_IF_ERROR(wanted.check(n, biases));
@@ -154,15 +155,15 @@ absl::Status BackwardCall::read(Frame* frame, Numbers activations, Numbers bias_
   // Read by inputs that are not linear, and either all have one or none.
   TF_RETURN_IF_ERROR(frame->take("saved", frame->arguments_left(), &saved));
   const TensorShape& shape = kernel.shapes[0];
-  const TensorShape bias({shape.dims() == 2 ? shape.dim_size(transposed ? 0 : 1) : 0});
-  TF_RETURN_IF_ERROR(geometry.read(op, attributes, n, inputs.shape(), shape, biases,
+  const TensorShape bias({shape.dims() == 2 ? shape.dim_size(transpose_kernel ? 0 : 1) : 0});
+  TF_RETURN_IF_ERROR(geometry.read(op, attributes, inputs.shape(), shape, biases,
                                    [&](int) -> const TensorShape& { return bias; }));
   std::vector<TensorShape> wanted_inputs;
   bool saves = false;
   for (std::size_t i = 0; i < n; ++i) {
-    TF_RETURN_IF_ERROR(
-        geometry.check_gradient(i, output_grads.shape(), saved.shapes.size(), saved.shape()));
-    saves |= !geometry.is_linear(i);
+    TF_RETURN_IF_ERROR(geometry.check_gradient(attributes, i, output_grads.shape(),
+                                               saved.shapes.size(), saved.shape()));
+    saves |= !attributes.is_linear(i);
     if (wanted.input[i]) wanted_inputs.push_back(inputs.shapes[i]);
   }
   if (!saves && !saved.shapes.empty()) {

@@ -12,21 +12,21 @@ namespace shared_dense {
 // What XLA knows of a call. Tensors have their own shapes, static ones, and one
 // type; their rows are stacked for one product.
 struct Dots {
+  const Attributes& attributes;
   const Geometry& geometry;
-  bool transposed;
   xla::PrimitiveType type;
   std::vector<xla::XlaOp> inputs;
   xla::XlaOp kernel;
   std::vector<xla::XlaOp> biases;
 
-  // The outputs; with `kept` the pre-activations after them.
-  std::vector<xla::XlaOp> forward(bool kept) const;
+  // The outputs; if wanted, the pre-activations after them.
+  std::vector<xla::XlaOp> forward(bool wants_pre_activations) const;
 
   // The gradients wanted, in the order of the op's outputs.
   std::vector<xla::XlaOp> backward(const std::vector<xla::XlaOp>& grads,
                                    const std::vector<xla::XlaOp>& saved,
                                    const std::vector<TensorShape>& input_shapes,
-                                   const Attributes& attributes, const Wanted& wanted) const;
+                                   const Wanted& wanted) const;
 
  private:
   xla::XlaOp rows_of(int i, xla::XlaOp v, Index width) const;

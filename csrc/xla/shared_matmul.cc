@@ -9,13 +9,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "jit/bounds.h"
-#include "jit/call.h"
-#include "jit/dots.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf/attributes.h"
 #include "tf/geometry.h"
+#include "xla/bounds.h"
+#include "xla/dots.h"
+#include "xla/handlers.h"
 #include "xla/shape_util.h"
 
 namespace shared_dense {
@@ -46,6 +46,8 @@ std::vector<int> indices(const std::vector<Activation>& activations) {
   return list;
 }
 
+std::vector<int> flags(const std::vector<bool>& list) { return {list.begin(), list.end()}; }
+
 // A list of an op's arguments, as tensors of bounds.
 struct List {
   std::vector<XlaOp> ops;
@@ -67,7 +69,7 @@ struct List {
 };
 
 // What both ops read.
-struct Call {
+struct Operands {
   Geometry geometry;
   List inputs, kernel, biases;
   xla::PrimitiveType type;
@@ -77,25 +79,25 @@ struct Call {
     TF_RETURN_IF_ERROR(biases.read(ctx, "biases"));
     TF_RETURN_IF_ERROR(kernel.read(ctx, "kernel"));
     type = ctx->InputXlaType("kernel");
-    return geometry.read(op, attributes, inputs.ops.size(), inputs.shape(), kernel.shapes[0],
-                         biases.ops.size(), biases.shape());
+    return geometry.read(op, attributes, inputs.shape(), kernel.shapes[0], biases.ops.size(),
+                         biases.shape());
   }
 
   Dots dots(const Attributes& attributes) const {
-    return {geometry, attributes.transpose_kernel, type, inputs.ops, kernel.ops[0], biases.ops};
+    return {attributes, geometry, type, inputs.ops, kernel.ops[0], biases.ops};
   }
 
   // Rows come from the input, columns from the kernel.
-  Sizes output_sizes(int i, bool transposed) const {
+  Sizes output_sizes(int i, bool transpose_kernel) const {
     Sizes sizes = inputs.sizes[i];
-    sizes.back() = kernel.sizes[0][transposed ? 0 : 1];
+    sizes.back() = kernel.sizes[0][transpose_kernel ? 0 : 1];
     return sizes;
   }
 };
 
 // Calls a handler of the core; the results have these shapes.
 std::vector<XlaOp> call_core(XlaOpKernelContext* ctx, const char* target,
-                             const std::vector<XlaOp>& operands,
+                             const std::vector<XlaOp>& arguments,
                              const std::vector<TensorShape>& results, xla::PrimitiveType type,
                              const std::vector<std::string>& attributes) {
   xla::XlaBuilder* const builder = ctx->builder();
@@ -103,18 +105,18 @@ std::vector<XlaOp> call_core(XlaOpKernelContext* ctx, const char* target,
   const auto by_rows = [&](const auto& sizes) {
     return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, sizes);
   };
-  std::vector<xla::Shape> operand_shapes, result_shapes;
-  for (const XlaOp operand : operands) {
-    const auto shape = builder->GetShape(operand);
+  std::vector<xla::Shape> argument_shapes, result_shapes;
+  for (const XlaOp argument : arguments) {
+    const auto shape = builder->GetShape(argument);
     if (!shape.ok()) {
       ctx->SetStatus(shape.status());
       return {};
     }
-    operand_shapes.push_back(by_rows(shape->dimensions()));
+    argument_shapes.push_back(by_rows(shape->dimensions()));
   }
   for (const TensorShape& shape : results) result_shapes.push_back(by_rows(shape.dim_sizes()));
   const XlaOp done = xla::CustomCallWithLayout(
-      builder, target, operands, xla::ShapeUtil::MakeTupleShape(result_shapes), operand_shapes,
+      builder, target, arguments, xla::ShapeUtil::MakeTupleShape(result_shapes), argument_shapes,
       absl::StrCat("{", absl::StrJoin(attributes, ", "), "}"), /*has_side_effect=*/false,
       /*output_operand_aliasing=*/{}, /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
       xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
@@ -132,75 +134,75 @@ void set_outputs(XlaOpKernelContext* ctx, const std::vector<XlaOp>& outputs,
   }
 }
 
-void append(std::vector<XlaOp>* to, const std::vector<XlaOp>& list) {
+template <class T>
+void append(std::vector<T>* to, const std::vector<T>& list) {
   to->insert(to->end(), list.begin(), list.end());
 }
 
 // kHost: compiled for the CPU.
 template <bool kHost>
-class SharedMatMulJit : public XlaOpKernel {
+class SharedMatMulXlaOp : public XlaOpKernel {
  public:
-  explicit SharedMatMulJit(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("num_pre_activations", &kept_));
+  explicit SharedMatMulXlaOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, attributes_.read("SharedMatMul", ctx));
+    OP_REQUIRES_OK(ctx, read_pre_activations(ctx, attributes_, &wants_pre_activations_));
   }
 
   void Compile(XlaOpKernelContext* ctx) override {
-    Call call;
-    OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMul", attributes_));
-    const Geometry& geometry = call.geometry;
-    OP_REQUIRES_OK(ctx, geometry.check_kept(kept_));
+    Operands operands;
+    OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMul", attributes_));
+    const Geometry& geometry = operands.geometry;
     std::vector<Sizes> sizes;
-    for (std::size_t i = 0; i < call.inputs.ops.size(); ++i) {
-      sizes.push_back(call.output_sizes(i, attributes_.transpose_kernel));
+    for (std::size_t i = 0; i < operands.inputs.ops.size(); ++i) {
+      sizes.push_back(operands.output_sizes(i, attributes_.transpose_kernel));
     }
-    sizes.reserve(2 * sizes.size());  // what is copied next stays where it is
-    if (kept_ > 0) sizes.insert(sizes.end(), sizes.begin(), sizes.begin() + kept_);
+    std::vector<TensorShape> results = geometry.output_shapes;
+    if (wants_pre_activations_) {
+      append(&sizes, std::vector(sizes));
+      append(&results, geometry.output_shapes);
+    }
     if (!kHost || dots_wanted()) {
-      set_outputs(ctx, call.dots(attributes_).forward(kept_ > 0), sizes);
+      set_outputs(ctx, operands.dots(attributes_).forward(wants_pre_activations_), sizes);
       return;
     }
-    std::vector<XlaOp> operands = call.inputs.ops;
-    append(&operands, call.kernel.ops);
-    append(&operands, call.biases.ops);
-    std::vector<TensorShape> results = geometry.output_shapes;
-    if (kept_ > 0) results.insert(results.end(), results.begin(), results.begin() + kept_);
+    std::vector<XlaOp> arguments = operands.inputs.ops;
+    append(&arguments, operands.kernel.ops);
+    append(&arguments, operands.biases.ops);
     set_outputs(ctx,
-                call_core(ctx, call::kForward, operands, results, call.type,
-                          {numbers(call::kActivations, indices(geometry.activations)),
-                           numbers(call::kBiasOf, geometry.bias_of),
-                           flag(call::kTransposed, attributes_.transpose_kernel),
-                           flag(call::kKept, kept_ > 0)}),
+                call_core(ctx, handlers::kForward, arguments, results, operands.type,
+                          {numbers(handlers::kActivations, indices(attributes_.activations)),
+                           numbers(handlers::kBiasOf, attributes_.bias_of),
+                           flag(handlers::kTransposeKernel, attributes_.transpose_kernel),
+                           flag(handlers::kPreActivations, wants_pre_activations_)}),
                 sizes);
   }
 
  private:
   Attributes attributes_;
-  int kept_ = 0;
+  bool wants_pre_activations_ = false;
 };
 
 template <bool kHost>
-class SharedMatMulGradJit : public XlaOpKernel {
+class SharedMatMulGradXlaOp : public XlaOpKernel {
  public:
-  explicit SharedMatMulGradJit(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
-    OP_REQUIRES_OK(ctx, attributes_.read(ctx));
+  explicit SharedMatMulGradXlaOp(OpKernelConstruction* ctx) : XlaOpKernel(ctx) {
+    OP_REQUIRES_OK(ctx, attributes_.read("SharedMatMulGrad", ctx));
     OP_REQUIRES_OK(ctx, wanted_.read(ctx));
   }
 
   void Compile(XlaOpKernelContext* ctx) override {
-    Call call;
-    OP_REQUIRES_OK(ctx, call.read(ctx, "SharedMatMulGrad", attributes_));
-    const Geometry& geometry = call.geometry;
-    const std::size_t n = call.inputs.ops.size(), biases = call.biases.ops.size();
-    OP_REQUIRES_OK(ctx, wanted_.check(n, biases));
+    Operands operands;
+    OP_REQUIRES_OK(ctx, operands.read(ctx, "SharedMatMulGrad", attributes_));
+    const Geometry& geometry = operands.geometry;
+    const std::size_t n = operands.inputs.ops.size();
     List grads, saved;
     OP_REQUIRES_OK(ctx, grads.read(ctx, "output_grads"));
     OP_REQUIRES_OK(ctx, saved.read(ctx, "saved"));
     bool saves = false;
     for (std::size_t i = 0; i < n; ++i) {
-      OP_REQUIRES_OK(ctx,
-                     geometry.check_gradient(i, grads.shape(), saved.ops.size(), saved.shape()));
-      saves |= !geometry.is_linear(i);
+      OP_REQUIRES_OK(ctx, geometry.check_gradient(attributes_, i, grads.shape(), saved.ops.size(),
+                                                  saved.shape()));
+      saves |= !attributes_.is_linear(i);
     }
     std::vector<TensorShape> results;
     std::vector<Sizes> sizes;
@@ -209,35 +211,32 @@ class SharedMatMulGradJit : public XlaOpKernel {
       sizes.push_back(list.sizes[i]);
     };
     for (std::size_t i = 0; i < n; ++i) {
-      if (wanted_.input[i]) like(call.inputs, i);
+      if (wanted_.input[i]) like(operands.inputs, i);
     }
-    if (wanted_.kernels > 0) like(call.kernel, 0);
-    for (int b = 0; b < wanted_.biases; ++b) like(call.biases, b);
+    if (wanted_.kernels > 0) like(operands.kernel, 0);
+    for (int b = 0; b < wanted_.biases; ++b) like(operands.biases, b);
     if (!kHost || dots_wanted()) {
       set_outputs(ctx,
-                  call.dots(attributes_)
-                      .backward(grads.ops, saved.ops, call.inputs.shapes, attributes_, wanted_),
+                  operands.dots(attributes_)
+                      .backward(grads.ops, saved.ops, operands.inputs.shapes, wanted_),
                   sizes);
       return;
     }
-    std::vector<int> trains;
-    for (std::size_t i = 0; i < n; ++i) trains.push_back(attributes_.trains(i));
     if (results.empty()) return;
-    std::vector<XlaOp> operands = grads.ops;
-    append(&operands, call.inputs.ops);
-    append(&operands, call.kernel.ops);
-    if (saves) append(&operands, saved.ops);
-    set_outputs(
-        ctx,
-        call_core(ctx, call::kBackward, operands, results, call.type,
-                  {numbers(call::kActivations, indices(geometry.activations)),
-                   numbers(call::kBiasOf, geometry.bias_of), numbers(call::kTrainsKernel, trains),
-                   numbers(call::kNeedsInput,
-                           std::vector<int>(wanted_.input.begin(), wanted_.input.end())),
-                   flag(call::kTransposed, attributes_.transpose_kernel),
-                   flag(call::kNeedsKernel, wanted_.kernels > 0),
-                   flag(call::kNeedsBiases, wanted_.biases > 0)}),
-        sizes);
+    std::vector<XlaOp> arguments = grads.ops;
+    append(&arguments, operands.inputs.ops);
+    append(&arguments, operands.kernel.ops);
+    if (saves) append(&arguments, saved.ops);
+    set_outputs(ctx,
+                call_core(ctx, handlers::kBackward, arguments, results, operands.type,
+                          {numbers(handlers::kActivations, indices(attributes_.activations)),
+                           numbers(handlers::kBiasOf, attributes_.bias_of),
+                           numbers(handlers::kTrainsKernel, flags(attributes_.trains_kernel)),
+                           numbers(handlers::kNeedsInput, flags(wanted_.input)),
+                           flag(handlers::kTransposeKernel, attributes_.transpose_kernel),
+                           flag(handlers::kNeedsKernel, wanted_.kernels > 0),
+                           flag(handlers::kNeedsBiases, wanted_.biases > 0)}),
+                sizes);
   }
 
  private:
@@ -249,9 +248,9 @@ class SharedMatMulGradJit : public XlaOpKernel {
 // effect once a function was compiled.
 #define SHARED_DENSE_REGISTER(device, is_host)                                             \
   REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMul").Device(device).Priority(1),     \
-                          SharedMatMulJit<is_host>);                                       \
+                          SharedMatMulXlaOp<is_host>);                                     \
   REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMulGrad").Device(device).Priority(1), \
-                          SharedMatMulGradJit<is_host>);
+                          SharedMatMulGradXlaOp<is_host>);
 SHARED_DENSE_REGISTER("XLA_CPU_JIT", true)
 SHARED_DENSE_REGISTER("XLA_GPU_JIT", false)
 

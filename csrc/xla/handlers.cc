@@ -1,4 +1,6 @@
 // The core as functions that code compiled by XLA calls on the host.
+#include "xla/handlers.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -8,11 +10,10 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/pool_use.h"
 #include "core/shared_matmul.h"
-#include "jit/call.h"
-#include "jit/frame.h"
-#include "tf/awake.h"
 #include "xla/ffi/api/ffi.h"
+#include "xla/frame.h"
 
 namespace xla::ffi {
 // Declared in a header that cannot be had beside the one above.
@@ -71,16 +72,17 @@ ffi::Error answer(bool done, const char* op) {
 template <class T>
 ffi::Error forward_of(const Context& context, const ForwardCall& call) {
   const Geometry& geometry = call.geometry;
+  const Attributes& attributes = call.attributes;
   std::vector<ForwardSegment<T>> segments(geometry.rows.size());
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    const int bias = geometry.bias_of[i];
+    const int bias = attributes.bias_of[i];
     segments[i].rows = geometry.rows[i];
     segments[i].x = call.inputs.of<T>(i);
     segments[i].y = call.outputs.of<T>(i);
     segments[i].pre_activation =
         call.pre_activations.data.empty() ? nullptr : call.pre_activations.of<T>(i);
     segments[i].bias = bias < 0 ? nullptr : call.biases.of<T>(bias);
-    segments[i].activation = geometry.activations[i];
+    segments[i].activation = attributes.activations[i];
   }
   return answer(forward(context, kernel_of<T>(call), segments), "SharedMatMul");
 }
@@ -88,17 +90,18 @@ ffi::Error forward_of(const Context& context, const ForwardCall& call) {
 template <class T>
 ffi::Error backward_of(const Context& context, const BackwardCall& call) {
   const Geometry& geometry = call.geometry;
+  const Attributes& attributes = call.attributes;
   std::vector<BackwardSegment<T>> segments(geometry.rows.size());
   for (std::size_t i = 0, next_dx = 0; i < segments.size(); ++i) {
     BackwardSegment<T>& segment = segments[i];
     segment.rows = geometry.rows[i];
-    segment.activation = geometry.activations[i];
-    segment.trains_kernel = call.attributes.trains(i);
+    segment.activation = attributes.activations[i];
+    segment.trains_kernel = attributes.trains_kernel[i];
     segment.x = call.inputs.of<T>(i);
     segment.dy = call.output_grads.of<T>(i);
-    if (!geometry.is_linear(i)) segment.saved = call.saved.of<T>(i);
+    if (!attributes.is_linear(i)) segment.saved = call.saved.of<T>(i);
     if (call.wanted.input[i]) segment.dx = call.input_grads.of<T>(next_dx++);
-    if (geometry.bias_of[i] >= 0) segment.dbias = call.bias_grads.of<T>(geometry.bias_of[i]);
+    if (attributes.bias_of[i] >= 0) segment.dbias = call.bias_grads.of<T>(attributes.bias_of[i]);
   }
   // The core writes those that a segment names.
   for (void* const sum : call.bias_grads.data) {
@@ -128,11 +131,13 @@ ffi::Error checked(Frame frame, const Read& read, const Compute& compute) {
 Numbers numbers(List list) { return {list.begin(), list.size()}; }
 
 ffi::Error forward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::RemainingRets out,
-                           List activations, List bias_of, bool transposed, bool kept) {
+                           List activations, List bias_of, bool transpose_kernel,
+                           bool pre_activations) {
   return checked<ForwardCall>(
       Frame("SharedMatMul", in, out),
       [&](ForwardCall* call, Frame* frame) {
-        return call->read(frame, numbers(activations), numbers(bias_of), transposed, kept);
+        return call->read(frame, numbers(activations), numbers(bias_of), transpose_kernel,
+                          pre_activations);
       },
       [&](const ForwardCall& call, auto type) {
         Runtime runtime(pool);
@@ -142,12 +147,12 @@ ffi::Error forward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::Rem
 
 ffi::Error backward_handler(ffi::ThreadPool pool, ffi::RemainingArgs in, ffi::RemainingRets out,
                             List activations, List bias_of, List trains_kernel, List needs_input,
-                            bool transposed, bool needs_kernel, bool needs_biases) {
+                            bool transpose_kernel, bool needs_kernel, bool needs_biases) {
   return checked<BackwardCall>(
       Frame("SharedMatMulGrad", in, out),
       [&](BackwardCall* call, Frame* frame) {
         return call->read(frame, numbers(activations), numbers(bias_of), numbers(trains_kernel),
-                          numbers(needs_input), transposed, needs_kernel, needs_biases);
+                          numbers(needs_input), transpose_kernel, needs_kernel, needs_biases);
       },
       [&](const BackwardCall& call, auto type) {
         Runtime runtime(pool);
@@ -161,23 +166,24 @@ auto bind() {
       .Ctx<ffi::ThreadPool>()
       .RemainingArgs()
       .RemainingRets()
-      .Attr<List>(call::kActivations)
-      .Attr<List>(call::kBiasOf);
+      .Attr<List>(handlers::kActivations)
+      .Attr<List>(handlers::kBiasOf);
 }
 
-XLA_FFI_DEFINE_HANDLER(kForwardHandler, forward_handler,
-                       bind().Attr<bool>(call::kTransposed).Attr<bool>(call::kKept));
+XLA_FFI_DEFINE_HANDLER(
+    kForwardHandler, forward_handler,
+    bind().Attr<bool>(handlers::kTransposeKernel).Attr<bool>(handlers::kPreActivations));
 
 XLA_FFI_DEFINE_HANDLER(kBackwardHandler, backward_handler,
                        bind()
-                           .Attr<List>(call::kTrainsKernel)
-                           .Attr<List>(call::kNeedsInput)
-                           .Attr<bool>(call::kTransposed)
-                           .Attr<bool>(call::kNeedsKernel)
-                           .Attr<bool>(call::kNeedsBiases));
+                           .Attr<List>(handlers::kTrainsKernel)
+                           .Attr<List>(handlers::kNeedsInput)
+                           .Attr<bool>(handlers::kTransposeKernel)
+                           .Attr<bool>(handlers::kNeedsKernel)
+                           .Attr<bool>(handlers::kNeedsBiases));
 
-XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), call::kForward, "Host", kForwardHandler);
-XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), call::kBackward, "Host", kBackwardHandler);
+XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), handlers::kForward, "Host", kForwardHandler);
+XLA_FFI_REGISTER_HANDLER(ffi::GetXlaFfiApi(), handlers::kBackward, "Host", kBackwardHandler);
 
 }  // namespace
 }  // namespace shared_dense

@@ -5,18 +5,18 @@
 namespace shared_dense {
 namespace {
 
-class SharedMatMulOutputJit : public tensorflow::XlaOpKernel {
+class SharedMatMulOutputXlaOp : public tensorflow::XlaOpKernel {
  public:
   using XlaOpKernel::XlaOpKernel;
 
   void Compile(tensorflow::XlaOpKernelContext* ctx) override { ctx->SetOutput(0, ctx->Input(0)); }
 };
 
-// With a priority: see shared_matmul_jit.cc.
+// With a priority: see shared_matmul.cc.
 REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMulOutput").Device("XLA_CPU_JIT").Priority(1),
-                        SharedMatMulOutputJit);
+                        SharedMatMulOutputXlaOp);
 REGISTER_KERNEL_BUILDER(Name("SharedDense>SharedMatMulOutput").Device("XLA_GPU_JIT").Priority(1),
-                        SharedMatMulOutputJit);
+                        SharedMatMulOutputXlaOp);
 
 }  // namespace
 }  // namespace shared_dense
