@@ -3,16 +3,27 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/bias_users.h"
 #include "core/products.h"
 
 namespace shared_dense {
 namespace {
 
-// Reading an element costs as much as this many multiply-adds: it comes from a
-// cache far away.
-constexpr Index kElementCost = 16;
-
 constexpr Index kColumnsPerTask = 256;
+
+// The rows of dZ of one input, one after the other.
+template <class T>
+struct InputRows {
+  const T* first;
+  Index rows;
+};
+
+// One bias gradient: the sum over the inputs that use the bias, in this order.
+template <class S>
+struct ColumnSum {
+  S* sum;  // [units]
+  std::vector<InputRows<Accumulator<S>>> inputs;
+};
 
 template <class T>
 struct Chunk {
@@ -83,8 +94,19 @@ Index rows_of_memory(const std::vector<ColumnSum<S>>& sums) {
 }  // namespace
 
 template <class S>
-bool column_sums(const Context& context, Index units, const std::vector<ColumnSum<S>>& sums) {
+bool column_sums(const Context& context, Index units,
+                 const std::vector<BackwardSegment<S>>& segments,
+                 const std::vector<const Accumulator<S>*>& dz) {
   using T = Accumulator<S>;
+  std::vector<ColumnSum<S>> sums;
+  Index rows = 0;
+  for (const BiasUsers<S>& users : bias_users(segments)) {
+    sums.push_back({users.sum, {}});
+    for (const std::size_t i : users.segments) {
+      sums.back().inputs.push_back({dz[i], segments[i].rows});
+      rows += segments[i].rows;
+    }
+  }
   if (units == 0 || sums.empty()) return true;  // rows without bytes are not walked
   const KernelSet<S>& kernels = shared_dense::kernels<S>(*context.isa);
   T* const memory =
@@ -92,11 +114,6 @@ bool column_sums(const Context& context, Index units, const std::vector<ColumnSu
   if (memory == nullptr) return false;
   const Additions<T> plan = plan_additions(units, sums, memory);
 
-  Index rows = 0;
-  for (const ColumnSum<S>& sum : sums) {
-    for (const InputRows<T>& input : sum.inputs) rows += input.rows;
-  }
-  const bool alone = rows * units * kElementCost < workers_of(context).worth;
   const Index blocks = ceil_div(units, kColumnsPerTask);
   const auto add = [&](const T* const* parts, std::size_t count, Index block, T* sum) {
     const Index column = block * kColumnsPerTask;
@@ -105,7 +122,7 @@ bool column_sums(const Context& context, Index units, const std::vector<ColumnSu
     return std::make_pair(column, columns);
   };
   const auto items = [&](const auto& list) { return static_cast<Index>(list.size()) * blocks; };
-  parallel_stages(alone ? nullptr : context.threads,
+  parallel_stages(threads_for_elements(context, rows * units),
                   {items(plan.chunks), items(plan.inputs), items(plan.totals)},
                   [&](int stage, Index item, int) {
                     const Index at = item / blocks, block = item % blocks;
@@ -128,8 +145,9 @@ bool column_sums(const Context& context, Index units, const std::vector<ColumnSu
   return true;
 }
 
-#define SHARED_DENSE_INSTANTIATE(S) \
-  template bool column_sums(const Context&, Index, const std::vector<ColumnSum<S>>&);
+#define SHARED_DENSE_INSTANTIATE(S)                                                        \
+  template bool column_sums(const Context&, Index, const std::vector<BackwardSegment<S>>&, \
+                            const std::vector<const Accumulator<S>*>&);
 SHARED_DENSE_INSTANTIATE(float)
 SHARED_DENSE_INSTANTIATE(double)
 SHARED_DENSE_INSTANTIATE(BFloat16)

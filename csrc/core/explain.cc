@@ -15,6 +15,10 @@ Index sum(const std::vector<Index>& rows) {
   return total;
 }
 
+Index count_with_rows(const std::vector<Index>& rows) {
+  return static_cast<Index>(rows.size()) - std::count(rows.begin(), rows.end(), 0);
+}
+
 std::string of_workers(bool parallel, const Workers& workers) {
   if (parallel) return text(workers.threads) + " threads";
   if (workers.threads == 1) return "one thread, having no other";
@@ -49,7 +53,7 @@ std::string of_rows(const RowsPlan& plan, Index rows, Index depth, Index columns
 
 template <class S>
 std::string explain_forward(const Isa& isa, const Workers& workers, const CallShape& shape) {
-  const Index rows = sum(shape.rows), segments = static_cast<Index>(shape.rows.size());
+  const Index rows = sum(shape.rows), segments = count_with_rows(shape.rows);
   const RowsPlan plan =
       plan_of<S, S>(isa, workers, rows, shape.in_features, shape.units, segments, shape.transposed);
   return "forward: " + of_rows(plan, rows, shape.in_features, shape.units, workers);
@@ -57,7 +61,7 @@ std::string explain_forward(const Isa& isa, const Workers& workers, const CallSh
 
 template <class S>
 std::string explain_input_gradient(const Isa& isa, const Workers& workers, const CallShape& shape) {
-  const Index rows = sum(shape.rows), segments = static_cast<Index>(shape.rows.size());
+  const Index rows = sum(shape.rows), segments = count_with_rows(shape.rows);
   const RowsPlan plan = plan_of<Accumulator<S>, S>(isa, workers, rows, shape.units,
                                                    shape.in_features, segments, !shape.transposed);
   return "input gradient: " + of_rows(plan, rows, shape.units, shape.in_features, workers);

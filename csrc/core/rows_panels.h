@@ -19,6 +19,7 @@ struct RowsCall {
   const KernelSet<A>& a_kernels;  // to pack A
   const KernelSet<S>& kernels;    // for all else
   const RowsProduct<A, S>& product;
+  const Index rows;
   const RowsPlan plan;
   ThreadPool* const threads;
 
@@ -26,6 +27,14 @@ struct RowsCall {
     return static_cast<T*>(context.scratch->allocate((items + kPanelSlack) * sizeof(T)));
   }
 };
+
+// Where row `row` of a segment goes.
+template <class A, class S>
+OutputRow<S> output_row(const RowsSegment<A, S>& segment, Index row, Index columns) {
+  S* const z = segment.pre_activation;
+  return {segment.out + row * columns, z == nullptr ? nullptr : z + row * columns, segment.bias,
+          segment.activation};
+}
 
 // The rows of one block, in the two lists that packing and multiplying want.
 template <class A, class S>
@@ -38,15 +47,13 @@ struct RowList {
     out.clear();
     a.reserve(count);
     out.reserve(count);
-    product.runs(first, count, [&](const Run<A, S>& run) {
-      for (Index row = 0; row < run.rows; ++row) {
-        S* kept = run.out.pre_activation;
-        a.push_back(run.a + row * product.depth);
-        out.push_back({run.out.y + row * product.columns,
-                       kept == nullptr ? nullptr : kept + row * product.columns, run.out.bias,
-                       run.out.activation});
-      }
-    });
+    visit_rows(product.segments, first, count,
+               [&](const RowsSegment<A, S>& segment, Index from, Index n) {
+                 for (Index row = from; row < from + n; ++row) {
+                   a.push_back(segment.in + row * product.depth);
+                   out.push_back(output_row(segment, row, product.columns));
+                 }
+               });
   }
 };
 
@@ -58,7 +65,7 @@ void pack_b(const RowsCall<A, S>& call, Index column, int width, Index first, In
   const int count = static_cast<int>(std::min<Index>(width, product.columns - column));
   constexpr Index step = 64;  // no fewer than the columns of any micro-kernel
   const S* rows[step];
-  if (product.transposed) {
+  if (product.b_transposed) {
     for (int c = 0; c < count; ++c) rows[c] = product.b + (column + c) * product.depth;
     call.kernels.pack_transposed(rows, count, width, first, depth, to);
     return;
@@ -184,7 +191,7 @@ void multiply_block(const RowsCall<A, S>& call, const Accumulator<S>* a, const O
   block.depth = std::min(call.plan.depth, k - first);
   bool packs = !b.packed;
   if constexpr (std::is_same_v<S, T>) {
-    if (packs && !call.product.transposed && block.columns == nr) {
+    if (packs && !call.product.b_transposed && block.columns == nr) {
       block.b_source = call.product.b + first * call.product.columns + column;
       block.b_step = call.product.columns;
       packs = false;

@@ -15,8 +15,8 @@ bool no_depth(const RowsCall<A, S>& call) {
   std::fill_n(zeros, call.product.columns, T(0));
   RowList<A, S> rows;
   constexpr Index step = 256;
-  for (Index first = 0; first < call.product.rows; first += step) {
-    rows.fill(call.product, first, std::min(step, call.product.rows - first));
+  for (Index first = 0; first < call.rows; first += step) {
+    rows.fill(call.product, first, std::min(step, call.rows - first));
     for (const OutputRow<S>& out : rows.out) {
       call.kernels.finish_row(out, 0, zeros, call.product.columns);
     }
@@ -27,7 +27,7 @@ bool no_depth(const RowsCall<A, S>& call) {
 template <class A, class S>
 bool in_place(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
-  const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
+  const Index m = call.rows, k = call.product.depth, n = call.product.columns;
   const Index tasks = ceil_div(m, call.plan.row_block);
   const bool flipped = call.plan.path == RowsPath::kFlipped;
   const int width = flipped ? call.kernels.rows : call.kernels.columns;
@@ -43,9 +43,11 @@ bool in_place(const RowsCall<A, S>& call) {
   pack_then_work(call, {{panels, tasks}}, pack, [&](int, Index task, int, int copy) {
     const Index first = task * call.plan.row_block;
     const Index count = std::min(call.plan.row_block, m - first);
-    call.product.runs(first, count, [&](const Run<A, S>& run) {
-      multiply({run.rows, n, k, run.a, b + copy * b_copy, run.out});
-    });
+    visit_rows(call.product.segments, first, count,
+               [&](const RowsSegment<A, S>& segment, Index row, Index rows) {
+                 multiply({rows, n, k, segment.in + row * k, b + copy * b_copy,
+                           output_row(segment, row, n)});
+               });
   });
   return true;
 }
@@ -56,7 +58,7 @@ template <class A, class S>
 bool stream_rows(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
   const RowsPlan& plan = call.plan;
-  const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
+  const Index m = call.rows, k = call.product.depth, n = call.product.columns;
   const int mr = call.kernels.rows;
   const Index panels = ceil_div(m, mr), tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
@@ -110,7 +112,7 @@ template <class A, class S>
 bool by_columns(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
   const RowsPlan& plan = call.plan;
-  const Index m = call.product.rows, n = call.product.columns;
+  const Index m = call.rows, n = call.product.columns;
   const Index panels = ceil_div(std::min(m, plan.row_block), call.kernels.rows);
   const Index tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
@@ -172,7 +174,7 @@ template <class A, class S>
 bool by_rows(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
   const RowsPlan& plan = call.plan;
-  const Index m = call.product.rows, k = call.product.depth, n = call.product.columns;
+  const Index m = call.rows, k = call.product.depth, n = call.product.columns;
   const int mr = call.kernels.rows, nr = call.kernels.columns;
   const Index row_blocks = ceil_div(m, plan.row_block);
   const Index chunk_panels = plan.column_chunk / nr;
@@ -248,14 +250,19 @@ RowsPlan plan_of(const Isa& isa, const Workers& workers, Index rows, Index depth
 
 template <class A, class S>
 bool rows_product(const Context& context, const RowsProduct<A, S>& product) {
-  if (product.rows == 0 || product.columns == 0) return true;
+  const Index rows = rows_of(product.segments);
+  if (rows == 0 || product.columns == 0) return true;
   const KernelSet<S>& set = kernels<S>(*context.isa);
   const RowsPlan plan =
-      plan_of<A, S>(*context.isa, workers_of(context), product.rows, product.depth, product.columns,
-                    product.segments, product.transposed);
-  const RowsCall<A, S> call{context, kernels<A>(*context.isa),
-                            set,     product,
-                            plan,    plan.parallel ? context.threads : nullptr};
+      plan_of<A, S>(*context.isa, workers_of(context), rows, product.depth, product.columns,
+                    static_cast<Index>(product.segments.size()), product.b_transposed);
+  const RowsCall<A, S> call{context,
+                            kernels<A>(*context.isa),
+                            set,
+                            product,
+                            rows,
+                            plan,
+                            plan.parallel ? context.threads : nullptr};
   if (product.depth == 0) return no_depth(call);
   switch (plan.path) {
     case RowsPath::kInPlace:

@@ -4,6 +4,8 @@
 #include <type_traits>
 
 #include "core/products.h"
+#include "core/row_chunks.h"
+#include "core/stack.h"
 
 namespace shared_dense {
 namespace {
@@ -23,6 +25,7 @@ struct Call {
   const KernelSet<B>& b_kernels;  // to pack B
   const KernelSet<T>& kernels;    // to multiply
   const SumProduct<A, B, S>& product;
+  const std::vector<RowChunk> chunks;
   const SumPlan plan;
 };
 
@@ -126,7 +129,14 @@ void multiply_pass(const Call<A, B, S>& call, const Part<Accumulator<S>>& part, 
   const Index depth = pass.count;
   const A* a_rows[kRowChunk];
   const B* b_rows[kRowChunk];
-  product.gather(pass.first, depth, a_rows, b_rows);
+  Index next = 0;
+  visit_rows(product.segments, pass.first, depth,
+             [&](const PairSegment<A, B>& segment, Index from, Index n) {
+               for (Index row = from; row < from + n; ++row, ++next) {
+                 a_rows[next] = segment.a + row * product.rows;
+                 b_rows[next] = segment.b + row * product.columns;
+               }
+             });
   const Index a_stride = mr * depth + kPanelSlack;
   const Index b_stride = nr * depth + kPanelSlack;
   call.a_kernels.pack_straight(a_rows, part.rows, mr, part.row, product.rows - part.row, depth,
@@ -168,7 +178,7 @@ bool by_blocks(const Call<A, B, S>& call) {
   const Index items = Part<T>::a_items(call.kernels, plan.row_block) +
                       Part<T>::b_items(call.kernels, plan.column_block);
   const Index sums = std::is_same_v<S, T> ? 0 : plan.row_block * plan.column_block;
-  const std::vector<Pass> passes = passes_of(product.chunks, plan.streams);
+  const std::vector<Pass> passes = passes_of(call.chunks, plan.streams);
   const bool has_apart = std::any_of(passes.begin(), passes.end(), [](const Pass& pass) {
     return pass.starts && !pass.ends && pass.first > 0;
   });
@@ -220,7 +230,7 @@ bool by_chunks(const Call<A, B, S>& call) {
   using T = Accumulator<S>;
   const SumProduct<A, B, S>& product = call.product;
   const Index m = product.rows, n = product.columns;
-  const Index chunks = static_cast<Index>(product.chunks.size());
+  const Index chunks = static_cast<Index>(call.chunks.size());
   const Index items = Part<T>::a_items(call.kernels, m) + Part<T>::b_items(call.kernels, n);
   T* panels = allocate<T>(call.context, worker_count(call.context.threads, batch) * items);
   T* sums = allocate<T>(call.context, (batch + 2) * m * n);
@@ -230,7 +240,7 @@ bool by_chunks(const Call<A, B, S>& call) {
   const KernelSet<S>& set = kernels<S>(*call.context.isa);
 
   Index first_sum_ends = 0;
-  for (const RowChunk& chunk : product.chunks) {
+  for (const RowChunk& chunk : call.chunks) {
     first_sum_ends = chunk.first + chunk.count;
     if (chunk.ends) break;
   }
@@ -245,14 +255,14 @@ bool by_chunks(const Call<A, B, S>& call) {
     const Index first = stage / 2 * batch;
     if (stage % 2 == 0) {
       const Part<T> part(call.kernels, 0, m, 0, n, sums + item * m * n, n, panels + worker * items);
-      const RowChunk& chunk = product.chunks[first + item];
+      const RowChunk& chunk = call.chunks[first + item];
       multiply_pass(call, part, {chunk.first, chunk.count, true, true, {chunk.count}},
                     Accumulate::kStart);
       return;
     }
     const Index begin = m * n * item / slices, count = m * n * (item + 1) / slices - begin;
     for (Index i = 0; i < std::min(batch, chunks - first); ++i) {
-      const RowChunk& chunk = product.chunks[first + i];
+      const RowChunk& chunk = call.chunks[first + i];
       const T* from = sums + i * m * n + begin;
       if (!chunk.is_whole() && chunk.first >= first_sum_ends) {
         if (chunk.starts) {
@@ -286,10 +296,15 @@ SumPlan plan_as_it_is(const Isa& isa, const Workers& workers, Index rows, Index 
 template <class A, class B, class S>
 bool as_it_is(const Context& context, const SumProduct<A, B, S>& product) {
   const Isa& isa = *context.isa;
-  const SumPlan plan =
-      plan_as_it_is<S>(isa, workers_of(context), product.rows, product.reduction, product.columns);
-  const Call<A, B, S> call{
-      context, kernels<A>(isa), kernels<B>(isa), kernels<Accumulator<S>>(isa), product, plan};
+  const SumPlan plan = plan_as_it_is<S>(isa, workers_of(context), product.rows,
+                                        rows_of(product.segments), product.columns);
+  const Call<A, B, S> call{context,
+                           kernels<A>(isa),
+                           kernels<B>(isa),
+                           kernels<Accumulator<S>>(isa),
+                           product,
+                           row_chunks(product.segments),
+                           plan};
   return plan.batch > 0 ? by_chunks(call) : by_blocks(call);
 }
 
@@ -302,20 +317,11 @@ bool flips(const Isa& isa, Index rows, Index columns) {
 // that the long side lies along the vectors.
 template <class A, class B, class S>
 bool flipped(const Context& context, const SumProduct<A, B, S>& product) {
-  SumProduct<B, A, S> other;
-  other.rows = product.columns;
-  other.reduction = product.reduction;
-  other.columns = product.rows;
-  other.chunks = product.chunks;
-  other.c = allocate<S>(context, product.rows * product.columns);
-  if (other.c == nullptr) return false;
-  other.gather = [&](Index first, Index count, const B** b, const A** a) {
-    product.gather(first, count, a, b);
-  };
-  if (!as_it_is(context, other)) return false;
+  S* const c = allocate<S>(context, product.rows * product.columns);
+  if (c == nullptr || !as_it_is(context, transposed(product, c))) return false;
   for (Index row = 0; row < product.rows; ++row) {
     for (Index column = 0; column < product.columns; ++column) {
-      product.c[row * product.columns + column] = other.c[column * product.rows + row];
+      product.c[row * product.columns + column] = c[column * product.rows + row];
     }
   }
   return true;
@@ -335,7 +341,7 @@ template <class A, class B, class S>
 bool sum_product(const Context& context, const SumProduct<A, B, S>& product) {
   const Index m = product.rows, n = product.columns;
   if (m == 0 || n == 0) return true;
-  if (product.reduction == 0) {
+  if (product.segments.empty()) {
     std::fill_n(product.c, m * n, S{});
     return true;
   }

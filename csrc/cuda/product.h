@@ -23,7 +23,7 @@ struct RowsProblem {
   const S* b;
   Index rows, depth, columns;
   TileOrder order;
-  bool a_by_vectors, b_by_vectors, c_by_vectors;  // c: what is kept and the biases, too
+  bool a_by_vectors, b_by_vectors, c_by_vectors;  // c: pre-activations and biases, too
 };
 
 // C[m, n] = sum over stacked rows r of A[r, m] B[r, n], or parts of it.
@@ -122,7 +122,7 @@ __device__ void store(S* to, const Pack<Accumulator<S>, kCount>& v, Index count,
 template <class S>
 struct RowEnd {
   S* out;
-  S* kept;
+  S* pre_activation;
   const S* bias;
   Index columns;
   Activation activation;
@@ -133,7 +133,7 @@ struct RowEnd {
     const RowsSegment<S> segment = problem.segments[at];
     const Index to = (row - problem.segments.start(at)) * columns;
     out = segment.out + to;
-    kept = segment.kept == nullptr ? nullptr : segment.kept + to;
+    pre_activation = segment.pre_activation == nullptr ? nullptr : segment.pre_activation + to;
     bias = segment.bias;
     activation = segment.activation;
   }
@@ -155,7 +155,7 @@ struct RowEnd {
 #pragma unroll
       for (int e = 0; e < kCount; ++e) z.item[e] += widen(added.item[e]);
     }
-    if (kept != nullptr) store(kept + first, z, count, by_vectors);
+    if (pre_activation != nullptr) store(pre_activation + first, z, count, by_vectors);
     activate_all(activation, z.item);
     store(out + first, z, count, by_vectors);
   }
