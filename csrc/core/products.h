@@ -23,16 +23,19 @@ inline ThreadPool* threads_for_elements(const Context& context, Index elements) 
 
 // The plan of a rows product.
 template <class A, class S>
-RowsPlan plan_of(const Isa& isa, const Workers& workers, Index rows, Index depth, Index columns,
-                 Index segments, bool transposed);
+RowsPlan plan_of(const Isa& isa, const Workers& workers, RowsShape shape);
 
 template <class A, class S>
 [[nodiscard]] bool rows_product(const Context& context, const RowsProduct<A, S>& product);
 
-// The plan of a sum product, whose C^T is made if `flips`.
+// How a sum product runs. If `flips`, C^T is what the plan is for, and turned over.
+struct SumWay {
+  bool flips;
+  SumPlan plan;
+};
+
 template <class S>
-SumPlan plan_of_sum(const Isa& isa, const Workers& workers, Index rows, Index reduction,
-                    Index columns, bool* flips);
+SumWay plan_of_sum(const Isa& isa, const Workers& workers, const SumShape& shape);
 
 template <class A, class B, class S>
 [[nodiscard]] bool sum_product(const Context& context, const SumProduct<A, B, S>& product);
