@@ -108,7 +108,7 @@ bool column_sums(const Context& context, Index units,
     }
   }
   if (units == 0 || sums.empty()) return true;  // rows without bytes are not walked
-  const KernelSet<S>& kernels = shared_dense::kernels<S>(*context.isa);
+  const IsaFunctions<S>& functions = functions_of<S>(*context.isa);
   T* const memory =
       static_cast<T*>(context.scratch->allocate(rows_of_memory(sums) * units * sizeof(T)));
   if (memory == nullptr) return false;
@@ -118,7 +118,7 @@ bool column_sums(const Context& context, Index units,
   const auto add = [&](const T* const* parts, std::size_t count, Index block, T* sum) {
     const Index column = block * kColumnsPerTask;
     const Index columns = std::min(kColumnsPerTask, units - column);
-    kernels.sum_rows(parts, static_cast<Index>(count), column, columns, sum + column);
+    functions.sum_rows(parts, static_cast<Index>(count), column, columns, sum + column);
     return std::make_pair(column, columns);
   };
   const auto items = [&](const auto& list) { return static_cast<Index>(list.size()) * blocks; };
@@ -139,7 +139,7 @@ bool column_sums(const Context& context, Index units,
                     const auto [column, columns] =
                         add(addition.parts.data(), addition.parts.size(), block, addition.sum);
                     if (stage == 2) {
-                      kernels.round(addition.sum + column, columns, sums[at].sum + column);
+                      functions.round(addition.sum + column, columns, sums[at].sum + column);
                     }
                   });
   return true;

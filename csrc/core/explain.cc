@@ -58,14 +58,14 @@ std::string of_rows(const RowsPlan& plan, const RowsShape& shape, const Workers&
 template <class S>
 std::string explain_forward(const Isa& isa, const Workers& workers, const CallShape& shape) {
   const RowsShape product =
-      rows_shape(shape.rows, shape.in_features, shape.units, shape.transposed);
+      rows_shape(shape.rows, shape.in_features, shape.units, shape.transpose_kernel);
   return "forward: " + of_rows(plan_of<S, S>(isa, workers, product), product, workers);
 }
 
 template <class S>
 std::string explain_input_gradient(const Isa& isa, const Workers& workers, const CallShape& shape) {
   const RowsShape product =
-      rows_shape(shape.rows, shape.units, shape.in_features, !shape.transposed);
+      rows_shape(shape.rows, shape.units, shape.in_features, !shape.transpose_kernel);
   return "input gradient: " +
          of_rows(plan_of<Accumulator<S>, S>(isa, workers, product), product, workers);
 }
@@ -74,8 +74,8 @@ template <class S>
 std::string explain_kernel_gradient(const Isa& isa, const Workers& workers,
                                     const CallShape& shape) {
   const Index reduction = sum(shape.rows);
-  const Index m = shape.transposed ? shape.units : shape.in_features;
-  const Index n = shape.transposed ? shape.in_features : shape.units;
+  const Index m = shape.transpose_kernel ? shape.units : shape.in_features;
+  const Index n = shape.transpose_kernel ? shape.in_features : shape.units;
   std::string line = "kernel gradient: ";
   if (m == 0 || n == 0) return line + "nothing to compute";
   if (reduction == 0) return line + "zeros, there being no rows";

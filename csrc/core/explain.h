@@ -12,7 +12,7 @@ namespace shared_dense {
 struct CallShape {
   std::vector<Index> rows;  // per input
   Index in_features, units;
-  bool transposed;
+  bool transpose_kernel;
 };
 
 // Y = f(X . W + b): one line.

@@ -87,7 +87,7 @@ struct StreamBlock {
 inline constexpr Index kPanelSlack = 16;
 
 template <class S>
-struct KernelSet {
+struct IsaFunctions {
   using T = Accumulator<S>;
   int rows;     // MR
   int columns;  // NR
@@ -122,10 +122,10 @@ struct KernelSet {
 struct Isa {
   const char* name;
   bool (*supported)();  // by the processor we run on
-  const KernelSet<float>* f32;
-  const KernelSet<double>* f64;
-  const KernelSet<BFloat16>* bf16;
-  const KernelSet<Half>* f16;
+  const IsaFunctions<float>* f32;
+  const IsaFunctions<double>* f64;
+  const IsaFunctions<BFloat16>* bf16;
+  const IsaFunctions<Half>* f16;
 };
 
 extern const Isa kIsaGeneric;

@@ -25,6 +25,6 @@ bool supported() {
 
 }  // namespace
 
-extern const Isa kIsaAvx2 = {"avx2", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaAvx2 = {"avx2", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

@@ -23,6 +23,6 @@ bool supported() {
 
 }  // namespace
 
-extern const Isa kIsaAvx512 = {"avx512", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaAvx512 = {"avx512", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

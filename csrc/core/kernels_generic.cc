@@ -20,6 +20,6 @@ bool supported() { return true; }
 
 }  // namespace
 
-extern const Isa kIsaGeneric = {"generic", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaGeneric = {"generic", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

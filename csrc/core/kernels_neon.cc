@@ -21,6 +21,6 @@ bool supported() { return true; }  // part of every aarch64
 
 }  // namespace
 
-extern const Isa kIsaNeon = {"neon", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaNeon = {"neon", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

@@ -18,7 +18,7 @@ bool no_depth(const RowsCall<A, S>& call) {
   for (Index first = 0; first < call.rows; first += step) {
     rows.fill(call.product, first, std::min(step, call.rows - first));
     for (const OutputRow<S>& out : rows.out) {
-      call.kernels.finish_row(out, 0, zeros, call.product.columns);
+      call.functions.finish_row(out, 0, zeros, call.product.columns);
     }
   }
   return true;
@@ -55,7 +55,7 @@ bool over_rows_in_place(const RowsCall<A, S>& call, int width,
 // multiply-adds an item, so A is read where it lies and only B is packed.
 template <class A, class S>
 bool in_place(const RowsCall<A, S>& call) {
-  return over_rows_in_place(call, call.kernels.columns, call.kernels.multiply_in_place);
+  return over_rows_in_place(call, call.functions.columns, call.functions.multiply_in_place);
 }
 
 // The same for a B of at most half a vector of columns: the vectors lie along the
@@ -63,7 +63,7 @@ bool in_place(const RowsCall<A, S>& call) {
 // rows of 64 -> 1: 56 -> 22 us; 5,325 rows of 256 -> 3: 432 -> 240 us).
 template <class A, class S>
 bool flipped(const RowsCall<A, S>& call) {
-  return over_rows_in_place(call, call.kernels.rows, call.kernels.multiply_flipped);
+  return over_rows_in_place(call, call.functions.rows, call.functions.multiply_flipped);
 }
 
 // Few rows: all of A is packed and stays in cache, and B is read where it lies,
@@ -76,13 +76,13 @@ bool stream_rows(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
   const RowsPlan& plan = call.plan;
   const Index m = call.rows, k = call.product.depth, n = call.product.columns;
-  const int mr = call.kernels.rows;
+  const int mr = call.functions.rows;
   const Index panels = ceil_div(m, mr), tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
   const Index a_copy = panels * a_stride(call);
   T* a = call.allocate(copies(call, tasks) * a_copy);
   // Only the last task meets an edge narrower than a vector.
-  const bool ragged = n % call.kernels.lanes != 0;
+  const bool ragged = n % call.functions.lanes != 0;
   T* b = call.allocate(ragged ? b_items(call) : 0);
   // Where two rows of sums, or one and a row of B, lie a multiple of 4 KiB
   // apart, a load of the one waits for a store to the other that it does not
@@ -104,7 +104,7 @@ bool stream_rows(const RowsCall<A, S>& call) {
     const Index columns = std::min(plan.column_block, n - column);
     StreamBlock<S> block{};
     block.rows = m;
-    block.columns = columns / call.kernels.lanes * call.kernels.lanes;
+    block.columns = columns / call.functions.lanes * call.functions.lanes;
     block.a_stride = a_stride(call);
     block.b_step = n;
     block.sum = sum;
@@ -112,9 +112,9 @@ bool stream_rows(const RowsCall<A, S>& call) {
     block.depth = k;
     block.a = a + copy * a_copy;
     block.b = call.product.b + column;
-    call.kernels.stream(block);
+    call.functions.stream(block);
     for (Index row = 0; row < m; ++row) {
-      call.kernels.finish_row(out[row], column, sum + row * sum_step, block.columns);
+      call.functions.finish_row(out[row], column, sum + row * sum_step, block.columns);
     }
     // What is left over at the right edge is narrower than a vector.
     if (block.columns < columns) {
@@ -144,7 +144,7 @@ bool over_columns(const RowsCall<A, S>& call, Index width, const Work& work) {
   const RowsPlan& plan = call.plan;
   const Index m = call.rows, n = call.product.columns;
   const Index block = std::min(m, plan.row_block);
-  const Index panels = ceil_div(block, call.kernels.rows);
+  const Index panels = ceil_div(block, call.functions.rows);
   const Index tasks = ceil_div(n, plan.column_block);
   const int workers = worker_count(call.threads, std::max(panels, tasks));
   const Index a_copy = panels * a_stride(call);
@@ -157,7 +157,7 @@ bool over_columns(const RowsCall<A, S>& call, Index width, const Work& work) {
 
   std::vector<Pass> passes;
   for (Index first = 0; first < m; first += plan.row_block) {
-    passes.push_back({ceil_div(std::min(plan.row_block, m - first), call.kernels.rows), tasks});
+    passes.push_back({ceil_div(std::min(plan.row_block, m - first), call.functions.rows), tasks});
   }
   const auto pack = [&](int pass, Index panel, int copy) {
     const Index first = pass * plan.row_block;
@@ -188,7 +188,7 @@ template <class A, class S>
 bool by_columns(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
   const RowsPlan& plan = call.plan;
-  const int nr = call.kernels.columns;
+  const int nr = call.functions.columns;
   const Index kept_items = call.product.depth * nr + kPanelSlack;  // of a panel, packed whole
   T* kept = nullptr;
   if (plan.keeps_b) {
@@ -217,7 +217,7 @@ bool by_columns_depth_first(const RowsCall<A, S>& call) {
   return over_columns(call, plan.column_block, [&](const ColumnsTask<A, S>& task) {
     for (Index k = 0; k < call.product.depth; k += plan.depth) {
       PanelOfB<Accumulator<S>> panel = task.panel;
-      for (Index column = task.begin; column < task.end; column += call.kernels.columns) {
+      for (Index column = task.begin; column < task.end; column += call.functions.columns) {
         if (panel.partial != nullptr) panel.partial = task.panel.partial + column - task.begin;
         multiply_block(call, task.a, task.out, task.rows, column, k, panel);
       }
@@ -232,7 +232,7 @@ bool by_rows(const RowsCall<A, S>& call) {
   using T = Accumulator<S>;
   const RowsPlan& plan = call.plan;
   const Index m = call.rows, k = call.product.depth, n = call.product.columns;
-  const int mr = call.kernels.rows, nr = call.kernels.columns;
+  const int mr = call.functions.rows, nr = call.functions.columns;
   const Index row_blocks = ceil_div(m, plan.row_block);
   const Index chunk_panels = plan.column_chunk / nr;
   const Index chunk_tasks = row_blocks * ceil_div(plan.column_chunk, plan.column_block);
@@ -282,7 +282,7 @@ bool by_rows(const RowsCall<A, S>& call) {
       block.column = chunk + column;
       block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
       block.finish = first + block.depth == k;
-      call.kernels.multiply(block);
+      call.functions.multiply(block);
     }
   });
   return true;
@@ -295,8 +295,8 @@ constexpr bool kConverts = !std::is_same_v<A, Accumulator<S>> || !std::is_same_v
 
 template <class A, class S>
 RowsPlan plan_of(const Isa& isa, const Workers& workers, RowsShape shape) {
-  const KernelSet<S>& set = kernels<S>(isa);
-  const MicroShape micro{set.rows, set.columns, set.lanes,
+  const IsaFunctions<S>& functions = functions_of<S>(isa);
+  const MicroShape micro{functions.rows, functions.columns, functions.lanes,
                          static_cast<int>(sizeof(Accumulator<S>))};
   // What has to be converted cannot be read where it lies: as if no two rows
   // followed each other.
@@ -308,14 +308,14 @@ template <class A, class S>
 bool rows_product(const Context& context, const RowsProduct<A, S>& product) {
   const Index rows = rows_of(product.segments);
   if (rows == 0 || product.columns == 0) return true;
-  const KernelSet<S>& set = kernels<S>(*context.isa);
+  const IsaFunctions<S>& functions = functions_of<S>(*context.isa);
   const RowsPlan plan =
       plan_of<A, S>(*context.isa, workers_of(context),
                     {rows, product.depth, product.columns,
                      rows / static_cast<Index>(product.segments.size()), product.b_transposed});
   const RowsCall<A, S> call{context,
-                            kernels<A>(*context.isa),
-                            set,
+                            functions_of<A>(*context.isa),
+                            functions,
                             product,
                             rows,
                             plan,

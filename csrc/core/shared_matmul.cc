@@ -54,15 +54,15 @@ bool form_dz(const Context& context, Index units, const std::vector<BackwardSegm
     }
     memory += count;
   }
-  const KernelSet<S>& set = kernels<S>(*context.isa);
+  const IsaFunctions<S>& functions = functions_of<S>(*context.isa);
   parallel_for(threads_for_elements(context, rows * units), static_cast<Index>(tasks.size()),
                [&](Index item, int) {
                  const Task& task = tasks[item];
                  const BackwardSegment<S>& segment = *task.segment;
                  const bool linear = segment.activation == Activation::kLinear;
-                 set.differentiate(segment.activation, segment.dy + task.first,
-                                   linear ? nullptr : segment.saved + task.first, task.count,
-                                   task.dz + task.first);
+                 functions.differentiate(segment.activation, segment.dy + task.first,
+                                         linear ? nullptr : segment.saved + task.first, task.count,
+                                         task.dz + task.first);
                });
   return true;
 }
@@ -84,8 +84,8 @@ bool backward(const Context& context, const Kernel<S>& kernel,
   if (!rows_product(context, input_gradient_product(kernel, segments, dz))) return false;
   if (dkernel != nullptr) {
     const auto product = kernel_gradient_product(kernel, segments, dz, dkernel);
-    const bool done = kernel.transposed ? sum_product(context, transposed(product, dkernel))
-                                        : sum_product(context, product);
+    const bool done = kernel.transpose_kernel ? sum_product(context, transposed(product, dkernel))
+                                              : sum_product(context, product);
     if (!done) return false;
   }
   return column_sums(context, kernel.units, segments, dz);

@@ -49,10 +49,10 @@ struct Context {
 
 template <class T>
 struct Kernel {
-  const T* data;      // [in_features, units], or [units, in_features] if transposed
+  const T* data;      // [in_features, units], or [units, in_features] with transpose_kernel
   Index in_features;  // K
   Index units;        // U
-  bool transposed;
+  bool transpose_kernel;
 };
 
 template <class T>

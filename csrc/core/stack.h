@@ -15,7 +15,8 @@ namespace shared_dense {
 template <class S>
 RowsProduct<S> forward_product(const Kernel<S>& kernel,
                                const std::vector<ForwardSegment<S>>& segments) {
-  RowsProduct<S> product{{}, kernel.data, kernel.transposed, kernel.in_features, kernel.units};
+  RowsProduct<S> product{
+      {}, kernel.data, kernel.transpose_kernel, kernel.in_features, kernel.units};
   product.segments.reserve(segments.size());
   Index end = 0;
   for (const ForwardSegment<S>& s : segments) {
@@ -45,7 +46,8 @@ RowsProduct<Z, S> input_gradient_product(const Kernel<S>& kernel,
                                          const std::vector<BackwardSegment<S>>& segments,
                                          const std::vector<const Z*>& dz) {
   // W^T is stored transposed where W is not.
-  RowsProduct<Z, S> product{{}, kernel.data, !kernel.transposed, kernel.units, kernel.in_features};
+  RowsProduct<Z, S> product{
+      {}, kernel.data, !kernel.transpose_kernel, kernel.units, kernel.in_features};
   Index end = 0;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const BackwardSegment<S>& s = segments[i];

@@ -77,13 +77,15 @@ const char* rows_product(const Context& context, const char* name, const RowsPro
   if (error != nullptr) return error;
   if constexpr (kHasHopper<S>) {
     if (multiprocessors > 0) {
-      return run_rows_hopper(problem, w, b_transposed, plan.tile, multiprocessors, context.stream);
+      return launch_rows_hopper(problem, w, b_transposed, plan.tile, multiprocessors,
+                                context.stream);
     }
   }
   if constexpr (std::is_same_v<S, float>) {
-    if (context.allow_tf32) return run_rows<Tf32>(problem, b_transposed, plan.tile, context.stream);
+    if (context.allow_tf32)
+      return launch_rows<Tf32>(problem, b_transposed, plan.tile, context.stream);
   }
-  return run_rows<S>(problem, b_transposed, plan.tile, context.stream);
+  return launch_rows<S>(problem, b_transposed, plan.tile, context.stream);
 }
 
 template <class S>
@@ -91,15 +93,15 @@ const char* start_sum(const Context& context, const SumProblem<S>& problem, cons
                       int multiprocessors) {
   if constexpr (kHasHopper<S>) {
     if (multiprocessors > 0) {
-      return run_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
+      return launch_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
     }
   }
   if constexpr (std::is_same_v<S, float>) {
     if (context.allow_tf32) {
-      return run_sum<Tf32>(problem, plan.splits, plan.tile, context.stream);
+      return launch_sum<Tf32>(problem, plan.splits, plan.tile, context.stream);
     }
   }
-  return run_sum<S>(problem, plan.splits, plan.tile, context.stream);
+  return launch_sum<S>(problem, plan.splits, plan.tile, context.stream);
 }
 
 template <class S>
@@ -119,11 +121,11 @@ const char* sum_product(const Context& context, const SumProduct<S>& product) {
   problem.chunk = plan.chunk;
   problem.order = plan.order;
   problem.c = c;
-  problem.parts = nullptr;
+  problem.partial_sums = nullptr;
   if (plan.splits > 1) {
-    problem.parts = static_cast<Accumulator<S>*>(
+    problem.partial_sums = static_cast<Accumulator<S>*>(
         context.scratch->allocate(plan.splits * m * n * sizeof(Accumulator<S>)));
-    if (problem.parts == nullptr) return kNoMemory;
+    if (problem.partial_sums == nullptr) return kNoMemory;
   }
   problem.a_by_vectors = problem.b_by_vectors = true;
   for (const PairSegment<S>& s : product.segments) {
@@ -138,7 +140,8 @@ const char* sum_product(const Context& context, const SumProduct<S>& product) {
   if (error != nullptr) return error;
   error = start_sum<S>(context, problem, plan, multiprocessors);
   if (error != nullptr || plan.splits == 1) return error;
-  return run_parts(PartsProblem<S>{problem.parts, c, m * n, plan.splits}, context.stream);
+  return launch_partial_sums(PartialSumsProblem<S>{problem.partial_sums, c, m * n, plan.splits},
+                             context.stream);
 }
 
 // dZ of each segment, in its storage type: dY itself where the segment is linear.
@@ -174,7 +177,7 @@ const char* form_dz(const Context& context, Index units,
   if (blocks == 0) return nullptr;
   DzProblem<S> problem;
   const char* const error = fill(&problem.segments, formed, context.scratch, context.stream);
-  return error != nullptr ? error : run_dz(problem, blocks, context.stream);
+  return error != nullptr ? error : launch_dz(problem, blocks, context.stream);
 }
 
 template <class S>
@@ -197,12 +200,12 @@ const char* column_sums(const Context& context, Index units,
   problem.segment_count = static_cast<int>(stacked.size());
   problem.count = static_cast<int>(sums.size());
   problem.units = units;
-  problem.parts = static_cast<Accumulator<S>*>(
+  problem.partial_sums = static_cast<Accumulator<S>*>(
       context.scratch->allocate(std::max<Index>(1, chunks * units) * sizeof(Accumulator<S>)));
-  if (problem.parts == nullptr) return kNoMemory;
+  if (problem.partial_sums == nullptr) return kNoMemory;
   const char* error = to_device(stacked, context.scratch, context.stream, &problem.segments);
   if (error == nullptr) error = to_device(sums, context.scratch, context.stream, &problem.sums);
-  return error != nullptr ? error : run_bias(problem, chunks, context.stream);
+  return error != nullptr ? error : launch_bias(problem, chunks, context.stream);
 }
 
 }  // namespace
@@ -224,7 +227,7 @@ const char* backward(const Context& context, const Kernel<S>& kernel,
   if (error != nullptr) return error;
   if (dkernel != nullptr) {
     const auto product = kernel_gradient_product(kernel, segments, dz, dkernel);
-    error = sum_product(context, kernel.transposed ? transposed(product, dkernel) : product);
+    error = sum_product(context, kernel.transpose_kernel ? transposed(product, dkernel) : product);
     if (error != nullptr) return error;
   }
   return column_sums(context, kernel.units, segments, dz);
