@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/plan.h"
 
 namespace shared_dense {

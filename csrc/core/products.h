@@ -1,7 +1,7 @@
 // The two shapes of product that the three of the public API are made of.
 #pragma once
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/plan.h"
 #include "core/segments.h"
 #include "core/shared_matmul.h"

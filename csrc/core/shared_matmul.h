@@ -27,7 +27,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/parallel.h"
 #include "core/types.h"
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/shared_matmul.h"
 #include "jit/call.h"
 #include "jit/frame.h"

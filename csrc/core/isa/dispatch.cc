@@ -1,4 +1,4 @@
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 
 #include <cstdlib>
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 

@@ -2,7 +2,7 @@
 // with AVX2. The compiler halves every vector, and the tile spills: slow.
 #include <immintrin.h>
 
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 namespace {
@@ -35,7 +35,7 @@ inline Doubles fma(Doubles a, Doubles b, Doubles c) {
   return z.whole;
 }
 
-#include "core/isa.inc"
+#include "core/isa/isa.inc"
 
 bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 

@@ -1,5 +1,5 @@
 // What each instruction set provides: the same functions, compiled from
-// kernels.inc once per ISA with that ISA's flags.
+// isa.inc once per ISA with that ISA's flags.
 //
 // This header is included by those files, so it holds declarations only: an
 // inline function here would be compiled with AVX-512 in one object and
