@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/plan.h"
 #include "core/shared_matmul.h"
 

@@ -58,7 +58,7 @@ def test_a_layer_knows_only_those_below(folder, banned):
 
 def test_the_core_includes_itself_and_the_system_only():
     """A list of what is banned forgets something; this one forgets nothing."""
-    allowed = re.compile(r'"core/[a-z0-9_]+\.(h|inc)"|<[a-z0-9_]+(\.h)?>')
+    allowed = re.compile(r'"core/(isa/)?[a-z0-9_]+\.(h|inc)"|<[a-z0-9_]+(\.h)?>')
     found = includes("csrc/core")
     assert found
     assert not [(f, h) for f, h in found if not allowed.fullmatch(h)]
@@ -183,7 +183,7 @@ def test_the_version_stands_in_one_place():
 
 @pytest.mark.parametrize("isa", MACHINES)
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
-def test_kernels_share_nothing_but_their_table(isa, level, tmp_path):
+def test_instruction_sets_share_nothing_but_their_table(isa, level, tmp_path):
     """One symbol leaves the object, none weak.
 
     An inline function compiled here for AVX-512 and elsewhere for the baseline is one function to
@@ -191,8 +191,8 @@ def test_kernels_share_nothing_but_their_table(isa, level, tmp_path):
     no such function hides by being inlined.
     """
     compiler = compiler_for(MACHINES[isa])
-    source = f"csrc/core/kernels_{isa}.cc"
-    built = tmp_path / "kernels.o"
+    source = f"csrc/core/isa/{isa}.cc"
+    built = tmp_path / "isa.o"
     output(
         compiler, "-std=c++17", "-fPIC", level, "-I", ROOT / "csrc", *flags_of(source),
         "-Wno-ignored-attributes", "-c", ROOT / source, "-o", built,
@@ -206,13 +206,13 @@ def test_kernels_share_nothing_but_their_table(isa, level, tmp_path):
 
 
 @pytest.mark.parametrize("isa", MACHINES)
-def test_kernels_are_clang_code_too(isa):
+def test_instruction_sets_are_clang_code_too(isa):
     """Clang lacks some of what GCC has for vectors, and the other way round."""
     clang, machine = find("clang++"), MACHINES[isa]
     target = [f"--target={machine}-linux-gnu"] if machine else []
     if machine:
         compiler_for(machine)  # its headers
-    source = f"csrc/core/kernels_{isa}.cc"
+    source = f"csrc/core/isa/{isa}.cc"
     output(
         clang, *target, "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
         "-Wno-ignored-attributes", "-I", ROOT / "csrc", *flags_of(source), ROOT / source,
@@ -220,8 +220,8 @@ def test_kernels_are_clang_code_too(isa):
 
 
 def test_every_instruction_set_is_compiled_here():
-    stubs = {path.stem for path in (ROOT / "csrc/core").glob("kernels_*.cc")}
-    assert stubs == {f"kernels_{isa}" for isa in MACHINES}
+    stubs = {path.stem for path in (ROOT / "csrc/core/isa").glob("*.cc")}
+    assert stubs == {"dispatch", *MACHINES}
 
 
 @pytest.mark.parametrize("path", files("tools", suffixes=(".py",)), ids=lambda path: path.name)

@@ -47,8 +47,8 @@ def compiler_for(machine):
 def flags_of(source):
     """What cmake/Core.cmake compiles `source` with."""
     text = (ROOT / "cmake/Core.cmake").read_text()
-    (shared,) = re.findall(r"set\(kernel_flags ([^)]+)\)", text)
+    (shared,) = re.findall(r"set\(isa_flags ([^)]+)\)", text)
     (own,) = re.findall(rf'{re.escape(source)} PROPERTIES COMPILE_OPTIONS\s+"([^"]+)"', text)
-    flags = own.replace("${kernel_flags}", shared.replace(" ", ";")).split(";")
+    flags = own.replace("${isa_flags}", shared.replace(" ", ";")).split(";")
     assert not [flag for flag in flags if not flag.startswith("-")]
     return flags

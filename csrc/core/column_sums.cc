@@ -3,16 +3,27 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/bias_users.h"
 #include "core/products.h"
 
 namespace shared_dense {
 namespace {
 
-// Reading an element costs as much as this many multiply-adds: it comes from a
-// cache far away.
-constexpr Index kElementCost = 16;
-
 constexpr Index kColumnsPerTask = 256;
+
+// The rows of dZ of one input, one after the other.
+template <class T>
+struct InputRows {
+  const T* first;
+  Index rows;
+};
+
+// One bias gradient: the sum over the inputs that use the bias, in this order.
+template <class S>
+struct ColumnSum {
+  S* sum;  // [units]
+  std::vector<InputRows<Accumulator<S>>> inputs;
+};
 
 template <class T>
 struct Chunk {
@@ -83,29 +94,35 @@ Index rows_of_memory(const std::vector<ColumnSum<S>>& sums) {
 }  // namespace
 
 template <class S>
-bool column_sums(const Context& context, Index units, const std::vector<ColumnSum<S>>& sums) {
+bool column_sums(const Context& context, Index units,
+                 const std::vector<BackwardSegment<S>>& segments,
+                 const std::vector<const Accumulator<S>*>& dz) {
   using T = Accumulator<S>;
+  std::vector<ColumnSum<S>> sums;
+  Index rows = 0;
+  for (const BiasUsers<S>& users : bias_users(segments)) {
+    sums.push_back({users.sum, {}});
+    for (const std::size_t i : users.segments) {
+      sums.back().inputs.push_back({dz[i], segments[i].rows});
+      rows += segments[i].rows;
+    }
+  }
   if (units == 0 || sums.empty()) return true;  // rows without bytes are not walked
-  const KernelSet<S>& kernels = shared_dense::kernels<S>(*context.isa);
+  const IsaFunctions<S>& functions = functions_of<S>(*context.isa);
   T* const memory =
       static_cast<T*>(context.scratch->allocate(rows_of_memory(sums) * units * sizeof(T)));
   if (memory == nullptr) return false;
   const Additions<T> plan = plan_additions(units, sums, memory);
 
-  Index rows = 0;
-  for (const ColumnSum<S>& sum : sums) {
-    for (const InputRows<T>& input : sum.inputs) rows += input.rows;
-  }
-  const bool alone = rows * units * kElementCost < workers_of(context).worth;
   const Index blocks = ceil_div(units, kColumnsPerTask);
   const auto add = [&](const T* const* parts, std::size_t count, Index block, T* sum) {
     const Index column = block * kColumnsPerTask;
     const Index columns = std::min(kColumnsPerTask, units - column);
-    kernels.sum_rows(parts, static_cast<Index>(count), column, columns, sum + column);
+    functions.sum_rows(parts, static_cast<Index>(count), column, columns, sum + column);
     return std::make_pair(column, columns);
   };
   const auto items = [&](const auto& list) { return static_cast<Index>(list.size()) * blocks; };
-  parallel_stages(alone ? nullptr : context.threads,
+  parallel_stages(threads_for_elements(context, rows * units),
                   {items(plan.chunks), items(plan.inputs), items(plan.totals)},
                   [&](int stage, Index item, int) {
                     const Index at = item / blocks, block = item % blocks;
@@ -122,14 +139,15 @@ bool column_sums(const Context& context, Index units, const std::vector<ColumnSu
                     const auto [column, columns] =
                         add(addition.parts.data(), addition.parts.size(), block, addition.sum);
                     if (stage == 2) {
-                      kernels.round(addition.sum + column, columns, sums[at].sum + column);
+                      functions.round(addition.sum + column, columns, sums[at].sum + column);
                     }
                   });
   return true;
 }
 
-#define SHARED_DENSE_INSTANTIATE(S) \
-  template bool column_sums(const Context&, Index, const std::vector<ColumnSum<S>>&);
+#define SHARED_DENSE_INSTANTIATE(S)                                                        \
+  template bool column_sums(const Context&, Index, const std::vector<BackwardSegment<S>>&, \
+                            const std::vector<const Accumulator<S>*>&);
 SHARED_DENSE_INSTANTIATE(float)
 SHARED_DENSE_INSTANTIATE(double)
 SHARED_DENSE_INSTANTIATE(BFloat16)

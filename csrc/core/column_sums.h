@@ -7,25 +7,14 @@
 
 namespace shared_dense {
 
-// The rows of dZ of one input, one after the other.
-template <class T>
-struct InputRows {
-  const T* first;
-  Index rows;
-};
-
-// One bias gradient: the sum over the inputs that use the bias, in this order.
-template <class S>
-struct ColumnSum {
-  S* sum;  // [units]
-  std::vector<InputRows<Accumulator<S>>> inputs;
-};
-
+// Each bias gradient that a segment names, summed over the segments that name it.
+//
 // Every input is summed by itself, in chunks of kRowChunk rows that are added in
 // order, and then the inputs are. So inputs of as many rows, one dZ the negative
 // of the other, add up to exactly 0.
 template <class S>
 [[nodiscard]] bool column_sums(const Context& context, Index units,
-                               const std::vector<ColumnSum<S>>& sums);
+                               const std::vector<BackwardSegment<S>>& segments,
+                               const std::vector<const Accumulator<S>*>& dz);
 
 }  // namespace shared_dense

@@ -15,6 +15,15 @@ Index sum(const std::vector<Index>& rows) {
   return total;
 }
 
+// Of inputs with these rows. Those without any are not stacked.
+RowsShape rows_shape(const std::vector<Index>& inputs, Index depth, Index columns,
+                     bool b_transposed) {
+  const Index rows = sum(inputs);
+  const Index segments =
+      static_cast<Index>(inputs.size()) - std::count(inputs.begin(), inputs.end(), 0);
+  return {rows, depth, columns, rows / std::max<Index>(segments, 1), b_transposed};
+}
+
 std::string of_workers(bool parallel, const Workers& workers) {
   if (parallel) return text(workers.threads) + " threads";
   if (workers.threads == 1) return "one thread, having no other";
@@ -22,12 +31,11 @@ std::string of_workers(bool parallel, const Workers& workers) {
          " multiply-adds from which a second one pays";
 }
 
-std::string of_rows(const RowsPlan& plan, Index rows, Index depth, Index columns,
-                    const Workers& workers) {
-  if (rows == 0 || columns == 0) return "nothing to compute";
-  if (depth == 0) return "no sums: bias and activation alone";
-  const std::string tile = text(std::min(plan.row_block, rows)) + " rows x " +
-                           text(std::min(plan.column_block, columns)) + " columns";
+std::string of_rows(const RowsPlan& plan, const RowsShape& shape, const Workers& workers) {
+  if (shape.rows == 0 || shape.columns == 0) return "nothing to compute";
+  if (shape.depth == 0) return "no sums: bias and activation alone";
+  const std::string tile = text(std::min(plan.row_block, shape.rows)) + " rows x " +
+                           text(std::min(plan.column_block, shape.columns)) + " columns";
   std::string how;
   switch (plan.path) {
     case RowsPath::kInPlace: how = "rows are read where they lie, the kernel is packed"; break;
@@ -49,31 +57,29 @@ std::string of_rows(const RowsPlan& plan, Index rows, Index depth, Index columns
 
 template <class S>
 std::string explain_forward(const Isa& isa, const Workers& workers, const CallShape& shape) {
-  const Index rows = sum(shape.rows), segments = static_cast<Index>(shape.rows.size());
-  const RowsPlan plan =
-      plan_of<S, S>(isa, workers, rows, shape.in_features, shape.units, segments, shape.transposed);
-  return "forward: " + of_rows(plan, rows, shape.in_features, shape.units, workers);
+  const RowsShape product =
+      rows_shape(shape.rows, shape.in_features, shape.units, shape.transpose_kernel);
+  return "forward: " + of_rows(plan_of<S, S>(isa, workers, product), product, workers);
 }
 
 template <class S>
 std::string explain_input_gradient(const Isa& isa, const Workers& workers, const CallShape& shape) {
-  const Index rows = sum(shape.rows), segments = static_cast<Index>(shape.rows.size());
-  const RowsPlan plan = plan_of<Accumulator<S>, S>(isa, workers, rows, shape.units,
-                                                   shape.in_features, segments, !shape.transposed);
-  return "input gradient: " + of_rows(plan, rows, shape.units, shape.in_features, workers);
+  const RowsShape product =
+      rows_shape(shape.rows, shape.units, shape.in_features, !shape.transpose_kernel);
+  return "input gradient: " +
+         of_rows(plan_of<Accumulator<S>, S>(isa, workers, product), product, workers);
 }
 
 template <class S>
 std::string explain_kernel_gradient(const Isa& isa, const Workers& workers,
                                     const CallShape& shape) {
   const Index reduction = sum(shape.rows);
-  const Index m = shape.transposed ? shape.units : shape.in_features;
-  const Index n = shape.transposed ? shape.in_features : shape.units;
+  const Index m = shape.transpose_kernel ? shape.units : shape.in_features;
+  const Index n = shape.transpose_kernel ? shape.in_features : shape.units;
   std::string line = "kernel gradient: ";
   if (m == 0 || n == 0) return line + "nothing to compute";
   if (reduction == 0) return line + "zeros, there being no rows";
-  bool flips;
-  const SumPlan plan = plan_of_sum<S>(isa, workers, m, reduction, n, &flips);
+  const auto [flips, plan] = plan_of_sum<S>(isa, workers, {m, reduction, n});
   const Index rows = flips ? n : m, columns = flips ? m : n;
   if (plan.batch > 0) {
     line += "by_chunks (tasks take chunks of " + text(kRowChunk) + " rows, " + text(plan.batch) +

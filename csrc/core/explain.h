@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/plan.h"
 
 namespace shared_dense {
@@ -12,7 +12,7 @@ namespace shared_dense {
 struct CallShape {
   std::vector<Index> rows;  // per input
   Index in_features, units;
-  bool transposed;
+  bool transpose_kernel;
 };
 
 // Y = f(X . W + b): one line.

@@ -79,6 +79,212 @@ double balance(Index tasks, int threads) {
   return static_cast<double>(tasks) / (threads * ceil_div(tasks, threads));
 }
 
+// Chooses the way through a rows product, and its blocks. What each way is for
+// stands above its function in rows_product.cc.
+struct RowsPlanner {
+  const Index m, k, n;
+  const Index segment_rows;
+  const bool b_transposed;
+  const Index mr, nr, lanes, item;
+  const Caches caches;
+  const int threads;
+  const bool parallel, few_workers;
+
+  RowsPlanner(const RowsShape& shape, const Machine& machine)
+      : m(at_least(shape.rows, 1)),
+        k(shape.depth),
+        n(at_least(shape.columns, 1)),
+        segment_rows(shape.segment_rows),
+        b_transposed(shape.b_transposed),
+        mr(machine.micro.rows),
+        nr(machine.micro.columns),
+        lanes(machine.micro.lanes),
+        item(machine.micro.bytes_per_item),
+        caches(machine.caches),
+        threads(machine.workers.threads),
+        parallel(threads > 1 && work(m, k, n) > machine.workers.worth),
+        few_workers(parallel && threads <= kOwnCopies) {}
+
+  RowsPlan plan() const {
+    if (reads_in_place()) return in_place();
+    if (streams()) return stream();
+    return takes_columns() ? by_columns() : by_rows();
+  }
+
+  RowsPlan start(RowsPath path, Index depth) const {
+    RowsPlan plan{};
+    plan.path = path;
+    plan.depth = depth;
+    plan.own_copies = few_workers;
+    plan.parallel = parallel;
+    return plan;
+  }
+
+  // Inputs long enough to fill tiles alone, and a B that costs little to pack beside
+  // A, stays in L2 and leaves tasks enough to go round.
+  bool reads_in_place() const {
+    // Rows of A a multiple of half a KiB apart would displace each other in L1.
+    const bool apart = k * item % 512 != 0;
+    const bool pays = n <= nr || k <= kShallowDepth ||
+                      (apart && segment_rows >= 4 * mr && n <= kPackingPays * nr);
+    return m >= 4 * mr && segment_rows >= mr && pays &&
+           k * round_up(n, nr) * item <= caches.l2 / 2 &&
+           (!parallel || n <= nr || balance(ceil_div(m, mr), threads) > 0.9);
+  }
+
+  RowsPlan in_place() const {
+    const bool flips = n <= std::min(lanes / 2, mr);
+    RowsPlan plan = start(flips ? RowsPath::kFlipped : RowsPath::kInPlace, at_least(k, 1));
+    plan.column_block = plan.column_chunk = round_up(n, nr);
+    const Index tasks = parallel ? 2 * kTasksPerThread * threads : 1;
+    plan.row_block = even_block(m, tasks, flips ? nr : mr);
+    return plan;
+  }
+
+  bool streams() const {
+    return m <= kStreamRows && round_up(m, mr) * k * item <= kMostPackedBytes && n >= 2 * nr &&
+           !b_transposed;
+  }
+
+  RowsPlan stream() const {
+    RowsPlan plan = start(RowsPath::kStream, at_least(k, 1));
+    plan.row_block = round_up(m, mr);
+    // The sums of a stripe stay in L2: wide stripes are long runs through B.
+    const Index widest = at_least(caches.l2 / 4 / (m * item) / nr * nr, nr);
+    // A B that comes from memory comes fastest in a few long runs.
+    const bool cached = k * n * item <= kCachedBytes;
+    const Index tasks = parallel ? (cached ? kTasksPerThread : 1) * threads : 1;
+    plan.column_block = std::min(widest, even_block(n, tasks, nr));
+    plan.column_chunk = round_up(n, nr);
+    return plan;
+  }
+
+  // A panel of B (depth x NR) serves all panels of A of its block, which stream
+  // past it from L2. The deeper, the rarer C is loaded and stored. Equal blocks:
+  // none is a sliver.
+  Index panel_depth() const {
+    Index most = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
+    if (b_transposed) most = m <= 2 * kStreamRows ? kTransposedDepth : kTransposedDepthManyRows;
+    return even_block(k, ceil_div(k, most), kDepthUnit);
+  }
+
+  Index wanted_tasks() const { return parallel ? kTasksPerThread * threads : 1; }
+
+  // Whether columns go round at least as evenly as rows.
+  bool takes_columns() const {
+    const Index panels = ceil_div(n, nr), row_panels = ceil_div(m, mr);
+    const double busy = balance(panels, threads) * ceil_div(n, lanes) / (panels * (nr / lanes));
+    return panels >= wanted_tasks() || row_panels <= panels ||
+           (parallel && busy > balance(row_panels, threads));
+  }
+
+  RowsPlan by_columns() const {
+    RowsPlan plan = start(RowsPath::kByColumns, panel_depth());
+    const Index row_bytes = at_least(k, 1) * item;
+    const bool keeps = row_bytes * round_up(n, nr) <= kKeptBytes;
+    // Packed rows stay in half of L2 where B costs nothing to meet again.
+    const Index rows_bytes = keeps ? caches.l2 / 2 : kPackedBytes;
+    const Index few_rows = std::min(8 * mr, kMostPackedBytes / row_bytes);
+    const Index most_rows = at_least(std::max(rows_bytes / row_bytes, few_rows) / mr * mr, mr);
+    plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
+    plan.keeps_b = keeps && plan.row_block < m;
+    plan.column_chunk = round_up(n, nr);
+    plan.column_block = even_block(n, parallel ? 4 * wanted_tasks() : 1, nr);
+    // Packed rows that leave L2 are read again for every panel: so part by part.
+    plan.depth_first = !plan.keeps_b && plan.row_block * row_bytes > caches.l2 / 2;
+    return plan;
+  }
+
+  RowsPlan by_rows() const {
+    RowsPlan plan = start(RowsPath::kByRows, panel_depth());
+    // A's block (row_block x depth) stays in a quarter of L2.
+    const Index most_rows = at_least(caches.l2 / 4 / (plan.depth * item) / mr * mr, mr);
+    plan.column_chunk =
+        std::min(round_up(n, nr), at_least(kPackedBytes / (at_least(k, 1) * item) / nr * nr, nr));
+    plan.column_block = plan.column_chunk;
+    const Index row_blocks = ceil_div(m, most_rows), wanted = wanted_tasks();
+    plan.row_block = even_block(m, parallel ? std::max(row_blocks, 2 * wanted) : row_blocks, mr);
+    const Index tasks = ceil_div(m, plan.row_block);
+    if (parallel && tasks < wanted) {
+      plan.column_block = even_block(plan.column_chunk, ceil_div(wanted, tasks), nr);
+    }
+    plan.own_copies = few_workers && plan.column_chunk * k * item <= caches.l2 / 2;
+    return plan;
+  }
+};
+
+// Likewise of a sum product, by sum_product.cc.
+struct SumPlanner {
+  const Index m, r, n;
+  const Index mr, nr, lanes, item;
+  const Caches caches;
+  const int threads;
+  const bool parallel;
+
+  SumPlanner(const SumShape& shape, const Machine& machine)
+      : m(shape.rows),
+        r(shape.reduction),
+        n(shape.columns),
+        mr(machine.micro.rows),
+        nr(machine.micro.columns),
+        lanes(machine.micro.lanes),
+        item(machine.micro.bytes_per_item),
+        caches(machine.caches),
+        threads(machine.workers.threads),
+        parallel(threads > 1 && work(m, r, n) > machine.workers.worth) {}
+
+  SumPlan plan() const { return takes_chunks() ? by_chunks() : by_blocks(); }
+
+  SumPlan start() const {
+    SumPlan plan{};
+    plan.streams = m <= kStreamRows && n >= lanes;
+    plan.parallel = parallel;
+    return plan;
+  }
+
+  Index chunks() const { return ceil_div(r, kRowChunk); }
+  Index c_bytes() const { return m * n * item; }
+
+  bool takes_chunks() const {
+    // Both operands of a chunk are packed whole by every thread.
+    const Index packed = (round_up(m, mr) + round_up(n, nr)) * kRowChunk;
+    const bool fits = packed * item <= caches.l2 / 2;
+    return parallel && c_bytes() <= kSmallSum && fits && chunks() >= 2 * threads;
+  }
+
+  SumPlan by_chunks() const {
+    SumPlan plan = start();
+    plan.batch = std::min(chunks(), at_least(kPartialBytes / c_bytes(), threads));
+    plan.row_block = round_up(m, mr);
+    plan.column_block = round_up(n, nr);
+    return plan;
+  }
+
+  SumPlan by_blocks() const {
+    SumPlan plan = start();
+    const Index depth = std::min(at_least(r, 1), kRowChunk);
+    // Both packed blocks (row_block x depth, depth x column_block) stay in a
+    // quarter of L2 each, beside the part of C they add to.
+    const Index most = caches.l2 / 4 / (depth * item);
+    const Index most_rows = at_least(most / mr * mr, mr);
+    const Index most_columns = at_least(most / nr * nr, nr);
+    Index row_blocks = ceil_div(at_least(m, 1), most_rows);
+    Index column_blocks = ceil_div(at_least(n, 1), most_columns);
+    if (parallel) {
+      const Index wanted = 2 * threads;
+      row_blocks =
+          std::max(row_blocks, std::min(ceil_div(wanted, column_blocks), ceil_div(m, 2 * mr)));
+      if (row_blocks * column_blocks < wanted) {
+        column_blocks =
+            std::max(column_blocks, std::min(ceil_div(wanted, row_blocks), ceil_div(n, 2 * nr)));
+      }
+    }
+    plan.row_block = even_block(m, row_blocks, mr);
+    plan.column_block = even_block(n, column_blocks, nr);
+    return plan;
+  }
+};
+
 }  // namespace
 
 Caches caches() {
@@ -106,131 +312,12 @@ const char* rows_path_name(RowsPath path) {
   return "";
 }
 
-RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const MicroShape& micro,
-                   const Caches& caches, const Workers& workers) {
-  RowsPlan plan{};
-  m = at_least(m, 1);
-  n = at_least(n, 1);
-  const int threads = workers.threads;
-  plan.parallel = threads > 1 && work(m, k, n) > workers.worth;
-  const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
-  const bool few_workers = plan.parallel && threads <= kOwnCopies;
-
-  // Rows of A a multiple of half a KiB apart would displace each other in L1.
-  const bool apart = k * item % 512 != 0;
-  const bool reads_in_place =
-      n <= nr || k <= kShallowDepth || (apart && run >= 4 * mr && n <= kPackingPays * nr);
-  if (m >= 4 * mr && run >= mr && reads_in_place && k * round_up(n, nr) * item <= caches.l2 / 2 &&
-      (!plan.parallel || n <= nr || balance(ceil_div(m, mr), threads) > 0.9)) {
-    const bool flips = n <= std::min<Index>(micro.lanes / 2, mr);
-    plan.path = flips ? RowsPath::kFlipped : RowsPath::kInPlace;
-    plan.depth = at_least(k, 1);
-    plan.column_block = plan.column_chunk = round_up(n, nr);
-    const Index tasks = plan.parallel ? 2 * kTasksPerThread * threads : 1;
-    plan.row_block = even_block(m, tasks, flips ? nr : mr);
-    plan.own_copies = few_workers;
-    return plan;
-  }
-  const bool streams = m <= kStreamRows && round_up(m, mr) * k * item <= kMostPackedBytes;
-  if (streams && n >= 2 * nr && !transposed) {
-    plan.path = RowsPath::kStream;
-    plan.depth = at_least(k, 1);
-    plan.row_block = round_up(m, mr);
-    // The sums of a stripe stay in L2: wide stripes are long runs through B.
-    const Index widest = at_least(caches.l2 / 4 / (m * item) / nr * nr, nr);
-    // A B that comes from memory comes fastest in a few long runs.
-    const bool cached = k * n * item <= kCachedBytes;
-    const Index tasks = plan.parallel ? (cached ? kTasksPerThread : 1) * threads : 1;
-    plan.column_block = std::min(widest, even_block(n, tasks, nr));
-    plan.column_chunk = round_up(n, nr);
-    plan.own_copies = few_workers;
-    return plan;
-  }
-
-  // A panel of B (depth x NR) serves all panels of A of its block, which stream
-  // past it from L2. The deeper, the rarer C is loaded and stored. Equal blocks:
-  // none is a sliver.
-  Index most_depth = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
-  if (transposed) most_depth = m <= 2 * kStreamRows ? kTransposedDepth : kTransposedDepthManyRows;
-  plan.depth = even_block(k, ceil_div(k, most_depth), kDepthUnit);
-
-  const Index wanted = plan.parallel ? kTasksPerThread * threads : 1;
-  const Index panels = ceil_div(n, nr);
-  const Index vectors = ceil_div(n, micro.lanes);
-  const double by_columns = balance(panels, threads) * vectors / (panels * (nr / micro.lanes));
-  if (panels >= wanted || ceil_div(m, mr) <= panels ||
-      (plan.parallel && by_columns > balance(ceil_div(m, mr), threads))) {
-    plan.path = RowsPath::kByColumns;
-    const Index row_bytes = at_least(k, 1) * item;
-    const bool keeps = row_bytes * round_up(n, nr) <= kKeptBytes;
-    // Packed rows stay in half of L2 where B costs nothing to meet again.
-    const Index rows_bytes = keeps ? caches.l2 / 2 : kPackedBytes;
-    const Index few_rows = std::min(8 * mr, kMostPackedBytes / row_bytes);
-    const Index most_rows = at_least(std::max(rows_bytes / row_bytes, few_rows) / mr * mr, mr);
-    plan.row_block = even_block(m, ceil_div(m, most_rows), mr);
-    plan.keeps_b = keeps && plan.row_block < m;
-    plan.column_chunk = round_up(n, nr);
-    plan.column_block = even_block(n, plan.parallel ? 4 * wanted : 1, nr);
-    plan.own_copies = few_workers;
-    // Packed rows that leave L2 are read again for every panel: so part by part.
-    plan.depth_first = !plan.keeps_b && plan.row_block * row_bytes > caches.l2 / 2;
-    return plan;
-  }
-
-  plan.path = RowsPath::kByRows;
-  // A's block (row_block x depth) stays in a quarter of L2.
-  const Index most_rows = at_least(caches.l2 / 4 / (plan.depth * item) / mr * mr, mr);
-  plan.column_chunk =
-      std::min(round_up(n, nr), at_least(kPackedBytes / (at_least(k, 1) * item) / nr * nr, nr));
-  plan.column_block = plan.column_chunk;
-  const Index row_blocks = ceil_div(m, most_rows);
-  plan.row_block = even_block(m, plan.parallel ? std::max(row_blocks, 2 * wanted) : row_blocks, mr);
-  const Index tasks = ceil_div(m, plan.row_block);
-  if (plan.parallel && tasks < wanted) {
-    plan.column_block = even_block(plan.column_chunk, ceil_div(wanted, tasks), nr);
-  }
-  plan.own_copies = few_workers && plan.column_chunk * k * item <= caches.l2 / 2;
-  return plan;
+RowsPlan plan_rows(const RowsShape& shape, const Machine& machine) {
+  return RowsPlanner(shape, machine).plan();
 }
 
-SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
-                 const Workers& workers) {
-  SumPlan plan{};
-  const int threads = workers.threads;
-  plan.parallel = threads > 1 && work(m, r, n) > workers.worth;
-  plan.streams = m <= kStreamRows && n >= micro.lanes;
-  const Index chunks = ceil_div(r, kRowChunk), c_bytes = m * n * micro.bytes_per_item;
-  // Both operands of a chunk are packed whole by every thread.
-  const Index packed = (round_up(m, micro.rows) + round_up(n, micro.columns)) * kRowChunk;
-  const bool fits = packed * micro.bytes_per_item <= caches.l2 / 2;
-  if (plan.parallel && c_bytes <= kSmallSum && fits && chunks >= 2 * threads) {
-    plan.batch = std::min(chunks, at_least(kPartialBytes / c_bytes, threads));
-    plan.row_block = round_up(m, micro.rows);
-    plan.column_block = round_up(n, micro.columns);
-    return plan;
-  }
-  const Index mr = micro.rows, nr = micro.columns, item = micro.bytes_per_item;
-  const Index depth = std::min(at_least(r, 1), kRowChunk);
-
-  // Both packed blocks (row_block x depth, depth x column_block) stay in a
-  // quarter of L2 each, beside the part of C they add to.
-  const Index most = caches.l2 / 4 / (depth * item);
-  const Index most_rows = at_least(most / mr * mr, mr);
-  const Index most_columns = at_least(most / nr * nr, nr);
-  Index row_blocks = ceil_div(at_least(m, 1), most_rows);
-  Index column_blocks = ceil_div(at_least(n, 1), most_columns);
-  if (plan.parallel) {
-    const Index wanted = 2 * threads;
-    row_blocks =
-        std::max(row_blocks, std::min(ceil_div(wanted, column_blocks), ceil_div(m, 2 * mr)));
-    if (row_blocks * column_blocks < wanted) {
-      column_blocks =
-          std::max(column_blocks, std::min(ceil_div(wanted, row_blocks), ceil_div(n, 2 * nr)));
-    }
-  }
-  plan.row_block = even_block(m, row_blocks, mr);
-  plan.column_block = even_block(n, column_blocks, nr);
-  return plan;
+SumPlan plan_sum(const SumShape& shape, const Machine& machine) {
+  return SumPlanner(shape, machine).plan();
 }
 
 }  // namespace shared_dense

@@ -35,25 +35,33 @@ struct MicroShape {
   int bytes_per_item;  // of the accumulator type
 };
 
-enum class RowsPath : std::uint8_t {
-  // A is read where it lies: packing it would cost much beside so few
-  // multiply-adds an item. B is small and packed whole.
-  kInPlace,
-  // B is no wider than half a vector: the vectors lie along the rows of A.
-  kFlipped,
-  // All of A is packed and stays in cache; B is read once, where it lies.
-  kStream,
-  // Tasks take columns: a block of rows is packed for all of them, and a task
-  // packs each panel of B while its first panel of A is multiplied.
-  kByColumns,
-  // Tasks take rows, for B with too few columns to go round: B is packed once,
-  // in chunks that all tasks share; a task packs its rows.
-  kByRows,
+// What a product is cut for.
+struct Machine {
+  MicroShape micro;
+  Caches caches;
+  Workers workers;
 };
+
+// Rows in, rows out: C[rows, columns] = A[rows, depth] . B[depth, columns] with B
+// shared by all rows.
+struct RowsShape {
+  Index rows, depth, columns;
+  Index segment_rows;  // rows of A that follow each other in memory, on average
+  bool b_transposed;   // B is stored [columns, depth]
+};
+
+// Two row lists in, one matrix out: C[rows, columns] = sum over r < reduction of
+// A[r, rows] * B[r, columns].
+struct SumShape {
+  Index rows, reduction, columns;
+};
+
+// The ways through a rows product. Each has a function in rows_product.cc, which
+// says what it is for.
+enum class RowsPath : std::uint8_t { kInPlace, kFlipped, kStream, kByColumns, kByRows };
 
 const char* rows_path_name(RowsPath path);
 
-// Rows in, rows out: C[m, n] = A[m, k] . B[k, n] with B shared by all rows.
 struct RowsPlan {
   RowsPath path;
   Index depth;         // k per block of packed panels
@@ -66,7 +74,6 @@ struct RowsPlan {
   bool parallel;
 };
 
-// Two row lists in, one matrix out: C[m, n] = sum over r of A[r, m] * B[r, n].
 struct SumPlan {
   // Chunks of rows made apart before they are added to C, in order; 0: every
   // task owns a block of C and walks all rows.
@@ -77,11 +84,7 @@ struct SumPlan {
   bool parallel;
 };
 
-// `run`: how many rows of A follow each other in memory, on average.
-// `transposed`: B is stored [n, k].
-RowsPlan plan_rows(Index m, Index k, Index n, Index run, bool transposed, const MicroShape& micro,
-                   const Caches& caches, const Workers& workers);
-SumPlan plan_sum(Index m, Index r, Index n, const MicroShape& micro, const Caches& caches,
-                 const Workers& workers);
+RowsPlan plan_rows(const RowsShape& shape, const Machine& machine);
+SumPlan plan_sum(const SumShape& shape, const Machine& machine);
 
 }  // namespace shared_dense

@@ -14,7 +14,7 @@ double normal_pdf(double z) { return std::exp(-0.5 * z * z) / std::sqrt(2.0 * st
 
 template <class T>
 double weight(const Kernel<T>& w, Index k, Index u) {
-  return w.transposed ? w.data[u * w.in_features + k] : w.data[k * w.units + u];
+  return w.transpose_kernel ? w.data[u * w.in_features + k] : w.data[k * w.units + u];
 }
 
 template <class T>
@@ -93,7 +93,7 @@ void reference_backward(const Kernel<T>& w, const std::vector<BackwardSegment<T>
         sum[u] += dz;
         for (Index k = 0; k < in; ++k) {
           dx[k] += dz * weight(w, k, u);
-          if (s.trains_kernel) dw[w.transposed ? u * in + k : k * units + u] += x[k] * dz;
+          if (s.trains_kernel) dw[w.transpose_kernel ? u * in + k : k * units + u] += x[k] * dz;
         }
       }
       for (Index k = 0; k < in && s.dx != nullptr; ++k) s.dx[row * in + k] = static_cast<T>(dx[k]);

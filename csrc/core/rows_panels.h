@@ -16,9 +16,10 @@ struct RowsCall {
   using T = Accumulator<S>;
 
   const Context& context;
-  const KernelSet<A>& a_kernels;  // to pack A
-  const KernelSet<S>& kernels;    // for all else
+  const IsaFunctions<A>& a_functions;  // to pack A
+  const IsaFunctions<S>& functions;    // for all else
   const RowsProduct<A, S>& product;
+  const Index rows;
   const RowsPlan plan;
   ThreadPool* const threads;
 
@@ -26,6 +27,14 @@ struct RowsCall {
     return static_cast<T*>(context.scratch->allocate((items + kPanelSlack) * sizeof(T)));
   }
 };
+
+// Where row `row` of a segment goes.
+template <class A, class S>
+OutputRow<S> output_row(const RowsSegment<A, S>& segment, Index row, Index columns) {
+  S* const z = segment.pre_activation;
+  return {segment.out + row * columns, z == nullptr ? nullptr : z + row * columns, segment.bias,
+          segment.activation};
+}
 
 // The rows of one block, in the two lists that packing and multiplying want.
 template <class A, class S>
@@ -38,15 +47,13 @@ struct RowList {
     out.clear();
     a.reserve(count);
     out.reserve(count);
-    product.runs(first, count, [&](const Run<A, S>& run) {
-      for (Index row = 0; row < run.rows; ++row) {
-        S* kept = run.out.pre_activation;
-        a.push_back(run.a + row * product.depth);
-        out.push_back({run.out.y + row * product.columns,
-                       kept == nullptr ? nullptr : kept + row * product.columns, run.out.bias,
-                       run.out.activation});
-      }
-    });
+    visit_rows(product.segments, first, count,
+               [&](const RowsSegment<A, S>& segment, Index from, Index n) {
+                 for (Index row = from; row < from + n; ++row) {
+                   a.push_back(segment.in + row * product.depth);
+                   out.push_back(output_row(segment, row, product.columns));
+                 }
+               });
   }
 };
 
@@ -58,16 +65,16 @@ void pack_b(const RowsCall<A, S>& call, Index column, int width, Index first, In
   const int count = static_cast<int>(std::min<Index>(width, product.columns - column));
   constexpr Index step = 64;  // no fewer than the columns of any micro-kernel
   const S* rows[step];
-  if (product.transposed) {
+  if (product.b_transposed) {
     for (int c = 0; c < count; ++c) rows[c] = product.b + (column + c) * product.depth;
-    call.kernels.pack_transposed(rows, count, width, first, depth, to);
+    call.functions.pack_transposed(rows, count, width, first, depth, to);
     return;
   }
   for (Index k = 0; k < depth; k += step) {
     const Index here = std::min(step, depth - k);
     for (Index i = 0; i < here; ++i) rows[i] = product.b + (first + k + i) * product.columns;
-    call.kernels.pack_straight(rows, count, width, column, product.columns - column, here,
-                               to + k * width, 0);
+    call.functions.pack_straight(rows, count, width, column, product.columns - column, here,
+                                 to + k * width, 0);
   }
 }
 
@@ -75,16 +82,16 @@ void pack_b(const RowsCall<A, S>& call, Index column, int width, Index first, In
 template <class A, class S>
 void pack_a(const RowsCall<A, S>& call, const A* const* rows, Index count, Index first, Index depth,
             Accumulator<S>* to) {
-  const int mr = call.kernels.rows;
+  const int mr = call.functions.rows;
   for (Index r = 0; r < count; r += mr) {
     const int here = static_cast<int>(std::min<Index>(mr, count - r));
-    call.a_kernels.pack_transposed(rows + r, here, mr, first, depth, to + r * depth);
+    call.a_functions.pack_transposed(rows + r, here, mr, first, depth, to + r * depth);
   }
 }
 
 template <class A, class S>
 Index a_stride(const RowsCall<A, S>& call) {
-  return call.kernels.rows * call.product.depth + kPanelSlack;
+  return call.functions.rows * call.product.depth + kPanelSlack;
 }
 
 // Packs one panel of the block of rows [first, first + count), whole, and lists
@@ -93,9 +100,9 @@ Index a_stride(const RowsCall<A, S>& call) {
 template <class A, class S>
 void pack_panel_of_a(const RowsCall<A, S>& call, Index first, Index count, Index panel,
                      Accumulator<S>* a, OutputRow<S>* out) {
-  const Index row = panel * call.kernels.rows, k = call.product.depth;
+  const Index row = panel * call.functions.rows, k = call.product.depth;
   RowList<A, S> rows;
-  rows.fill(call.product, first + row, std::min<Index>(call.kernels.rows, count - row));
+  rows.fill(call.product, first + row, std::min<Index>(call.functions.rows, count - row));
   std::copy(rows.out.begin(), rows.out.end(), out + row);
   pack_a(call, rows.a.data(), static_cast<Index>(rows.a.size()), 0, k, a + panel * a_stride(call));
 }
@@ -106,12 +113,12 @@ int copies(const RowsCall<A, S>& call, Index tasks) {
   return call.plan.own_copies ? worker_count(call.threads, tasks) : 1;
 }
 
-// A part of a product whose tasks all read an operand packed in `pieces`.
+// A stretch of a product whose tasks all read an operand packed in `panels`.
 struct Pass {
-  Index pieces, tasks;
+  Index panels, tasks;
 };
 
-// Pass after pass, calls pack(pass, piece, copy) for all pieces, then
+// Pass after pass, calls pack(pass, panel, copy) for all panels, then
 // work(pass, task, worker, copy) for all tasks: in two stages that all workers
 // share or, where the plan says so, in one, every worker packing its own copy
 // before its first task.
@@ -124,7 +131,7 @@ void pack_then_work(const RowsCall<A, S>& call, const std::vector<Pass>& passes,
     std::vector<int> packed(copies(call, tasks.front()), -1);  // the pass it was packed for
     parallel_stages(call.threads, tasks, [&](int pass, Index task, int worker) {
       if (packed[worker] != pass) {
-        for (Index piece = 0; piece < passes[pass].pieces; ++piece) pack(pass, piece, worker);
+        for (Index panel = 0; panel < passes[pass].panels; ++panel) pack(pass, panel, worker);
         packed[worker] = pass;
       }
       work(pass, task, worker, worker);
@@ -133,7 +140,7 @@ void pack_then_work(const RowsCall<A, S>& call, const std::vector<Pass>& passes,
   }
   std::vector<Index> items;
   for (const Pass& pass : passes) {
-    items.push_back(pass.pieces);
+    items.push_back(pass.panels);
     items.push_back(pass.tasks);
   }
   parallel_stages(call.threads, items, [&](int stage, Index item, int worker) {
@@ -148,7 +155,7 @@ void pack_then_work(const RowsCall<A, S>& call, const std::vector<Pass>& passes,
 // Room for a panel of B that is packed block by block, each over the last.
 template <class A, class S>
 Index b_items(const RowsCall<A, S>& call) {
-  return call.plan.depth * call.kernels.columns + kPanelSlack;
+  return call.plan.depth * call.functions.columns + kPanelSlack;
 }
 
 // Room for the unfinished sums of `rows` x `columns`, which C cannot hold where
@@ -176,7 +183,7 @@ void multiply_block(const RowsCall<A, S>& call, const Accumulator<S>* a, const O
                     Index rows, Index column, Index first, const PanelOfB<Accumulator<S>>& b) {
   using T = Accumulator<S>;
   const Index k = call.product.depth;
-  const int nr = call.kernels.columns;
+  const int nr = call.functions.columns;
   T* data = b.data + first / call.plan.depth * b.step;
   Block<S> block{};
   block.rows = rows;
@@ -184,14 +191,14 @@ void multiply_block(const RowsCall<A, S>& call, const Accumulator<S>* a, const O
   block.depth = std::min(call.plan.depth, k - first);
   bool packs = !b.packed;
   if constexpr (std::is_same_v<S, T>) {
-    if (packs && !call.product.transposed && block.columns == nr) {
+    if (packs && !call.product.b_transposed && block.columns == nr) {
       block.b_source = call.product.b + first * call.product.columns + column;
       block.b_step = call.product.columns;
       packs = false;
     }
   }
   if (packs) pack_b(call, column, nr, first, block.depth, data);
-  block.a = a + first * call.kernels.rows;
+  block.a = a + first * call.functions.rows;
   block.a_stride = a_stride(call);
   block.b = data;
   block.partial = b.partial;
@@ -200,7 +207,7 @@ void multiply_block(const RowsCall<A, S>& call, const Accumulator<S>* a, const O
   block.column = column;
   block.accumulate = first == 0 ? Accumulate::kStart : Accumulate::kContinue;
   block.finish = first + block.depth == k;
-  call.kernels.multiply(block);
+  call.functions.multiply(block);
 }
 
 // All of k.

@@ -3,19 +3,15 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "core/bias_users.h"
 #include "core/column_sums.h"
 #include "core/products.h"
+#include "core/stack.h"
 
 namespace shared_dense {
 namespace {
 
 // Elements of dZ formed by one task: enough work to hide taking the task.
 constexpr Index kElementsPerTask = Index{1} << 13;
-
-// What forming or summing an element costs, in multiply-adds: it comes from a
-// cache far away.
-constexpr Index kElementCost = 16;
 
 // dZ = dY * f'(.), written once, in the accumulator's type, and read by all
 // three backward products. A linear segment whose dY is of that type needs
@@ -26,8 +22,7 @@ bool needs_dz(const BackwardSegment<S>& segment) {
 }
 
 template <class S>
-bool form_dz(const Context& context, const KernelSet<S>& kernels, Index units,
-             const std::vector<BackwardSegment<S>>& segments,
+bool form_dz(const Context& context, Index units, const std::vector<BackwardSegment<S>>& segments,
              std::vector<const Accumulator<S>*>* dz) {
   using T = Accumulator<S>;
   Index rows = 0;
@@ -39,14 +34,14 @@ bool form_dz(const Context& context, const KernelSet<S>& kernels, Index units,
     memory = static_cast<T*>(context.scratch->allocate(rows * units * sizeof(T)));
     if (memory == nullptr) return false;
   }
-  // All segments are cut into pieces of one list: many short ones together are
-  // as much work as one long one.
-  struct Piece {
+  // All segments are cut into tasks of one list: many short ones together are as
+  // much work as one long one.
+  struct Task {
     const BackwardSegment<S>* segment;
     T* dz;
     Index first, count;
   };
-  std::vector<Piece> pieces;
+  std::vector<Task> tasks;
   for (const BackwardSegment<S>& segment : segments) {
     if (!needs_dz(segment)) {
       if constexpr (std::is_same_v<S, T>) dz->push_back(segment.dy);
@@ -55,19 +50,19 @@ bool form_dz(const Context& context, const KernelSet<S>& kernels, Index units,
     dz->push_back(memory);
     const Index count = segment.rows * units;
     for (Index first = 0; first < count; first += kElementsPerTask) {
-      pieces.push_back({&segment, memory, first, std::min(kElementsPerTask, count - first)});
+      tasks.push_back({&segment, memory, first, std::min(kElementsPerTask, count - first)});
     }
     memory += count;
   }
-  const bool alone = rows * units * kElementCost < workers_of(context).worth;
-  parallel_for(alone ? nullptr : context.threads, static_cast<Index>(pieces.size()),
+  const IsaFunctions<S>& functions = functions_of<S>(*context.isa);
+  parallel_for(threads_for_elements(context, rows * units), static_cast<Index>(tasks.size()),
                [&](Index item, int) {
-                 const Piece& piece = pieces[item];
-                 const BackwardSegment<S>& segment = *piece.segment;
+                 const Task& task = tasks[item];
+                 const BackwardSegment<S>& segment = *task.segment;
                  const bool linear = segment.activation == Activation::kLinear;
-                 kernels.differentiate(segment.activation, segment.dy + piece.first,
-                                       linear ? nullptr : segment.saved + piece.first, piece.count,
-                                       piece.dz + piece.first);
+                 functions.differentiate(segment.activation, segment.dy + task.first,
+                                         linear ? nullptr : segment.saved + task.first, task.count,
+                                         task.dz + task.first);
                });
   return true;
 }
@@ -77,111 +72,23 @@ bool form_dz(const Context& context, const KernelSet<S>& kernels, Index units,
 template <class S>
 bool forward(const Context& context, const Kernel<S>& kernel,
              const std::vector<ForwardSegment<S>>& segments) {
-  const Stack stack(segments);
-  RowsProduct<S, S> product;
-  product.rows = stack.rows();
-  product.segments = static_cast<Index>(segments.size());
-  product.depth = kernel.in_features;
-  product.columns = kernel.units;
-  product.b = kernel.data;
-  product.transposed = kernel.transposed;
-  product.runs = [&](Index first, Index count, const auto& visit) {
-    stack.visit(first, count, [&](Index, std::size_t i, Index row, Index n) {
-      const ForwardSegment<S>& segment = segments[i];
-      S* kept = segment.pre_activation;
-      visit({n,
-             segment.x + row * kernel.in_features,
-             {segment.y + row * kernel.units, kept == nullptr ? nullptr : kept + row * kernel.units,
-              segment.bias, segment.activation}});
-    });
-  };
-  return rows_product(context, product);
+  return rows_product(context, forward_product(kernel, segments));
 }
 
 template <class S>
 bool backward(const Context& context, const Kernel<S>& kernel,
               const std::vector<BackwardSegment<S>>& all, S* dkernel) {
-  using T = Accumulator<S>;
-  const KernelSet<S>& set = kernels<S>(*context.isa);
-  const Index in_features = kernel.in_features, units = kernel.units;
-  const auto trains = [&](const BackwardSegment<S>& segment) {
-    return dkernel != nullptr && segment.trains_kernel;
-  };
-  std::vector<BackwardSegment<S>> segments;  // those whose dZ anybody reads
-  for (const BackwardSegment<S>& segment : all) {
-    if (segment.dx != nullptr || segment.dbias != nullptr || trains(segment)) {
-      segments.push_back(segment);
-    }
-  }
-  std::vector<const T*> dz;
-  if (!form_dz(context, set, units, segments, &dz)) return false;
-
-  // Only the segments that take part in a product are stacked for it.
-  std::vector<BackwardSegment<S>> wanted, training;
-  std::vector<const T*> wanted_dz, training_dz;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].dx != nullptr) {
-      wanted.push_back(segments[i]);
-      wanted_dz.push_back(dz[i]);
-    }
-    if (trains(segments[i])) {
-      training.push_back(segments[i]);
-      training_dz.push_back(dz[i]);
-    }
-  }
-  if (!wanted.empty()) {
-    const Stack stack(wanted);
-    RowsProduct<T, S> product;
-    product.rows = stack.rows();
-    product.segments = static_cast<Index>(wanted.size());
-    product.depth = units;
-    product.columns = in_features;
-    product.b = kernel.data;
-    product.transposed = !kernel.transposed;
-    product.runs = [&](Index first, Index count, const auto& visit) {
-      stack.visit(first, count, [&](Index, std::size_t i, Index row, Index n) {
-        visit({n,
-               wanted_dz[i] + row * units,
-               {wanted[i].dx + row * in_features, nullptr, nullptr, Activation::kLinear}});
-      });
-    };
-    if (!rows_product(context, product)) return false;
-  }
-
-  // Rows without bytes are not cut in chunks: there may be any number of them.
-  if (dkernel != nullptr && in_features > 0 && units > 0) {
-    const Stack stack(training);
-    const auto gather = [&](Index first, Index count, const S** x_rows, const T** dz_rows) {
-      stack.visit(first, count, [&](Index i, std::size_t s, Index row, Index n) {
-        for (Index j = 0; j < n; ++j) {
-          x_rows[i + j] = training[s].x + (row + j) * in_features;
-          dz_rows[i + j] = training_dz[s] + (row + j) * units;
-        }
-      });
-    };
-    bool done;
-    if (kernel.transposed) {
-      SumProduct<T, S, S> product{units, stack.rows(), in_features, row_chunks(training),
-                                  {},    dkernel};
-      product.gather = [&](Index first, Index count, const T** dz_rows, const S** x_rows) {
-        gather(first, count, x_rows, dz_rows);
-      };
-      done = sum_product(context, product);
-    } else {
-      done = sum_product(context, SumProduct<S, T, S>{in_features, stack.rows(), units,
-                                                      row_chunks(training), gather, dkernel});
-    }
+  const std::vector<BackwardSegment<S>> segments = that_need_dz(all, dkernel != nullptr);
+  std::vector<const Accumulator<S>*> dz;
+  if (!form_dz(context, kernel.units, segments, &dz)) return false;
+  if (!rows_product(context, input_gradient_product(kernel, segments, dz))) return false;
+  if (dkernel != nullptr) {
+    const auto product = kernel_gradient_product(kernel, segments, dz, dkernel);
+    const bool done = kernel.transpose_kernel ? sum_product(context, transposed(product, dkernel))
+                                              : sum_product(context, product);
     if (!done) return false;
   }
-
-  std::vector<ColumnSum<S>> sums;
-  for (const BiasUsers<S>& users : bias_users(segments)) {
-    sums.push_back({users.sum, {}});
-    for (const std::size_t i : users.segments) {
-      sums.back().inputs.push_back({dz[i], segments[i].rows});
-    }
-  }
-  return column_sums(context, units, sums);
+  return column_sums(context, kernel.units, segments, dz);
 }
 
 #define SHARED_DENSE_INSTANTIATE(S)                                                                \

@@ -28,7 +28,7 @@
 #include <vector>
 
 #include "core/activation.h"
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/parallel.h"
 #include "core/types.h"
 
@@ -50,10 +50,10 @@ struct Context {
 
 template <class T>
 struct Kernel {
-  const T* data;      // [in_features, units], or [units, in_features] if transposed
+  const T* data;      // [in_features, units], or [units, in_features] with transpose_kernel
   Index in_features;  // K
   Index units;        // U
-  bool transposed;
+  bool transpose_kernel;
 };
 
 template <class T>

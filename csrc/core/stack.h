@@ -1,75 +1,80 @@
-// The stacked rows: segments seen as one list of rows, never materialised.
+// The three products of the public face as products over stacked rows, the same
+// on every device. Only the segments that take part in a product, and have rows,
+// are stacked for it.
 #pragma once
 
-#include <algorithm>
+#include <cstddef>
 #include <vector>
 
-#include "core/types.h"
+#include "core/segments.h"
+#include "core/shared_matmul.h"
 
 namespace shared_dense {
 
-class Stack {
- public:
-  template <class Segment>
-  explicit Stack(const std::vector<Segment>& segments) {
-    ends_.reserve(segments.size());
-    for (const Segment& segment : segments) ends_.push_back(rows_ += segment.rows);
-  }
-
-  Index rows() const { return rows_; }
-
-  // Cuts the stacked rows [first, first + count) into runs within one segment
-  // and calls visit(i, segment, row, n) for each: stacked rows first + i to
-  // first + i + n are rows `row` to row + n of that segment.
-  template <class Visit>
-  void visit(Index first, Index count, const Visit& visit) const {
-    if (count == 0) return;
-    std::size_t segment = std::upper_bound(ends_.begin(), ends_.end(), first) - ends_.begin();
-    for (Index i = 0; i < count; ++segment) {
-      const Index start = segment == 0 ? 0 : ends_[segment - 1];
-      const Index n = std::min(ends_[segment] - first, count) - i;
-      if (n > 0) visit(i, segment, first + i - start, n);
-      i += n;
-    }
-  }
-
- private:
-  std::vector<Index> ends_;
-  Index rows_ = 0;
-};
-
-// Stacked rows [first, first + count), summed from zero. Chunks from one that
-// `starts` to one that `ends` make one sum, which is then added to the others.
-struct RowChunk {
-  Index first, count;
-  bool starts, ends;
-
-  bool is_whole() const { return starts && ends; }
-};
-
-// The chunks that dW is summed in. A segment of kOwnChunkRows or more has a sum
-// of its own, so that two of as many rows are summed alike; shorter ones share
-// chunks, each a sum.
-template <class Segment>
-std::vector<RowChunk> row_chunks(const std::vector<Segment>& segments) {
-  std::vector<RowChunk> chunks;
+// Y = f(X . W + b)
+template <class S>
+RowsProduct<S> forward_product(const Kernel<S>& kernel,
+                               const std::vector<ForwardSegment<S>>& segments) {
+  RowsProduct<S> product{
+      {}, kernel.data, kernel.transpose_kernel, kernel.in_features, kernel.units};
+  product.segments.reserve(segments.size());
   Index end = 0;
-  bool shared = false;  // whether the last chunk takes more
-  for (const Segment& segment : segments) {
-    const bool own = segment.rows >= kOwnChunkRows;
-    shared = shared && !own;
-    for (Index left = segment.rows; left > 0;) {
-      if (!shared || chunks.back().count == kRowChunk) {
-        chunks.push_back({end, 0, !own || left == segment.rows, !own || left <= kRowChunk});
-      }
-      const Index count = std::min(left, kRowChunk - chunks.back().count);
-      chunks.back().count += count;
-      end += count;
-      left -= count;
-      shared = !own;
+  for (const ForwardSegment<S>& s : segments) {
+    if (s.rows == 0) continue;
+    product.segments.push_back({end += s.rows, s.x, s.y, s.pre_activation, s.bias, s.activation});
+  }
+  return product;
+}
+
+// The segments whose dZ anybody reads.
+template <class S>
+std::vector<BackwardSegment<S>> that_need_dz(const std::vector<BackwardSegment<S>>& all,
+                                             bool wants_dkernel) {
+  std::vector<BackwardSegment<S>> segments;
+  segments.reserve(all.size());
+  for (const BackwardSegment<S>& s : all) {
+    if (s.dx != nullptr || s.dbias != nullptr || (wants_dkernel && s.trains_kernel)) {
+      segments.push_back(s);
     }
   }
-  return chunks;
+  return segments;
+}
+
+// dX = dZ . W^T. Z is what dZ is stored in.
+template <class Z, class S>
+RowsProduct<Z, S> input_gradient_product(const Kernel<S>& kernel,
+                                         const std::vector<BackwardSegment<S>>& segments,
+                                         const std::vector<const Z*>& dz) {
+  // W^T is stored transposed where W is not.
+  RowsProduct<Z, S> product{
+      {}, kernel.data, !kernel.transpose_kernel, kernel.units, kernel.in_features};
+  Index end = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const BackwardSegment<S>& s = segments[i];
+    if (s.dx == nullptr || s.rows == 0) continue;
+    product.segments.push_back({end += s.rows, dz[i], s.dx, nullptr, nullptr, Activation::kLinear});
+  }
+  return product;
+}
+
+// dW = X^T . dZ, of a kernel that is not stored transposed.
+template <class Z, class S>
+SumProduct<S, Z, S> kernel_gradient_product(const Kernel<S>& kernel,
+                                            const std::vector<BackwardSegment<S>>& segments,
+                                            const std::vector<const Z*>& dz, S* dkernel) {
+  SumProduct<S, Z, S> product{{}, kernel.in_features, kernel.units, dkernel};
+  Index end = 0;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const BackwardSegment<S>& s = segments[i];
+    if (s.trains_kernel && s.rows > 0) product.segments.push_back({end += s.rows, s.x, dz[i]});
+  }
+  return product;
+}
+
+// The same sums as [columns, rows], to `c`.
+template <class A, class B, class S>
+SumProduct<B, A, S> transposed(const SumProduct<A, B, S>& product, S* c) {
+  return {swapped(product.segments), product.columns, product.rows, c};
 }
 
 }  // namespace shared_dense

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kElementThreads)
 // Sums of one chunk of rows; a thread has a column.
 template <class S>
 __global__ void __launch_bounds__(kElementThreads)
-    bias_parts_kernel(const __grid_constant__ BiasProblem<S> problem) {
+    bias_chunks_kernel(const __grid_constant__ BiasProblem<S> problem) {
   const Index column_blocks = ceil_div(problem.units, kElementThreads);
   const Index column = blockIdx.x % column_blocks * kElementThreads + threadIdx.x;
   if (column >= problem.units) return;
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kElementThreads)
   const Index end = from.rows < first + kRowChunk ? from.rows : first + kRowChunk;
   Accumulator<S> sum = 0;
   for (Index row = first; row < end; ++row) sum += widen(from.dz[row * problem.units + column]);
-  problem.parts[chunk * problem.units + column] = sum;
+  problem.partial_sums[chunk * problem.units + column] = sum;
 }
 
 // Each bias gradient: the chunks of every input in order, then the inputs.
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kElementThreads)
   for (; segment < problem.sums[at].segments; ++segment) {
     Accumulator<S> own = 0;
     for (; chunk < problem.segments[segment].end; ++chunk) {
-      own += problem.parts[chunk * problem.units + column];
+      own += problem.partial_sums[chunk * problem.units + column];
     }
     sum += own;
   }
@@ -69,12 +69,12 @@ __global__ void __launch_bounds__(kElementThreads)
 
 template <class S>
 __global__ void __launch_bounds__(kElementThreads)
-    parts_kernel(const __grid_constant__ PartsProblem<S> problem) {
+    partial_sums_kernel(const __grid_constant__ PartialSumsProblem<S> problem) {
   const Index i = Index{blockIdx.x} * kElementThreads + threadIdx.x;
   if (i >= problem.count) return;
   Accumulator<S> sum = 0;
   for (int split = 0; split < problem.splits; ++split) {
-    sum += problem.parts[split * problem.count + i];
+    sum += problem.partial_sums[split * problem.count + i];
   }
   narrow(sum, problem.sum + i);
 }
@@ -96,16 +96,16 @@ const char* upload_words(void* to, const void* from, std::size_t bytes, CUstream
 }
 
 template <class S>
-const char* run_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream) {
+const char* launch_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream) {
   return launch(&dz_kernel<S>, blocks, kElementThreads, 0, stream, problem);
 }
 
 template <class S>
-const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream) {
+const char* launch_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream) {
   const Index column_blocks = ceil_div(problem.units, kElementThreads);
   if (chunks > 0) {
     const char* const error =
-        launch(&bias_parts_kernel<S>, chunks * column_blocks, kElementThreads, 0, stream, problem);
+        launch(&bias_chunks_kernel<S>, chunks * column_blocks, kElementThreads, 0, stream, problem);
     if (error != nullptr) return error;
   }
   return launch(&bias_kernel<S>, problem.count * column_blocks, kElementThreads, 0, stream,
@@ -113,15 +113,15 @@ const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* s
 }
 
 template <class S>
-const char* run_parts(const PartsProblem<S>& problem, CUstream_st* stream) {
-  return launch(&parts_kernel<S>, ceil_div(problem.count, kElementThreads), kElementThreads, 0,
-                stream, problem);
+const char* launch_partial_sums(const PartialSumsProblem<S>& problem, CUstream_st* stream) {
+  return launch(&partial_sums_kernel<S>, ceil_div(problem.count, kElementThreads), kElementThreads,
+                0, stream, problem);
 }
 
-#define SHARED_DENSE_INSTANTIATE(S)                                                 \
-  template const char* run_dz(const DzProblem<S>&, Index blocks, CUstream_st*);     \
-  template const char* run_bias(const BiasProblem<S>&, Index chunks, CUstream_st*); \
-  template const char* run_parts(const PartsProblem<S>&, CUstream_st*);
+#define SHARED_DENSE_INSTANTIATE(S)                                                    \
+  template const char* launch_dz(const DzProblem<S>&, Index blocks, CUstream_st*);     \
+  template const char* launch_bias(const BiasProblem<S>&, Index chunks, CUstream_st*); \
+  template const char* launch_partial_sums(const PartialSumsProblem<S>&, CUstream_st*);
 SHARED_DENSE_INSTANTIATE(float)
 SHARED_DENSE_INSTANTIATE(double)
 SHARED_DENSE_INSTANTIATE(BFloat16)

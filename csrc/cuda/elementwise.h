@@ -41,12 +41,12 @@ struct BiasProblem {
   const BiasSum<S>* sums;          // device memory
   int segment_count, count;        // of segments and of sums
   Index units;
-  Accumulator<S>* parts;  // [chunks, units]
+  Accumulator<S>* partial_sums;  // [chunks, units]
 };
 
 template <class S>
-struct PartsProblem {
-  const Accumulator<S>* parts;  // [splits, count]
+struct PartialSumsProblem {
+  const Accumulator<S>* partial_sums;  // [splits, count]
   S* sum;
   Index count;
   int splits;
@@ -65,10 +65,10 @@ constexpr int kElementsPerBlock = 4 * kElementThreads;
 
 // Each starts its kernels; nullptr, or what went wrong.
 template <class S>
-const char* run_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream);
+const char* launch_dz(const DzProblem<S>& problem, Index blocks, CUstream_st* stream);
 template <class S>
-const char* run_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream);
+const char* launch_bias(const BiasProblem<S>& problem, Index chunks, CUstream_st* stream);
 template <class S>
-const char* run_parts(const PartsProblem<S>& problem, CUstream_st* stream);
+const char* launch_partial_sums(const PartialSumsProblem<S>& problem, CUstream_st* stream);
 
 }  // namespace shared_dense::cuda

@@ -23,7 +23,7 @@ struct RowsProblem {
   const S* b;
   Index rows, depth, columns;
   TileOrder order;
-  bool a_by_vectors, b_by_vectors, c_by_vectors;  // c: what is kept and the biases, too
+  bool a_by_vectors, b_by_vectors, c_by_vectors;  // c: pre-activations and biases, too
 };
 
 // C[m, n] = sum over stacked rows r of A[r, m] B[r, n], or parts of it.
@@ -33,7 +33,7 @@ struct SumProblem {
   static constexpr bool kIsSum = true;
   Table<PairSegment<S>> segments;
   S* c;                               // with one split
-  Accumulator<S>* parts;              // [splits, m, n] with more; else nullptr
+  Accumulator<S>* partial_sums;       // [splits, m, n] with more; else nullptr
   Index rows, columns, depth, chunk;  // depth: stacked rows; rows: m
   TileOrder order;
   bool a_by_vectors, b_by_vectors, c_by_vectors;
@@ -122,7 +122,7 @@ __device__ void store(S* to, const Pack<Accumulator<S>, kCount>& v, Index count,
 template <class S>
 struct RowEnd {
   S* out;
-  S* kept;
+  S* pre_activation;
   const S* bias;
   Index columns;
   Activation activation;
@@ -133,7 +133,7 @@ struct RowEnd {
     const RowsSegment<S> segment = problem.segments[at];
     const Index to = (row - problem.segments.start(at)) * columns;
     out = segment.out + to;
-    kept = segment.kept == nullptr ? nullptr : segment.kept + to;
+    pre_activation = segment.pre_activation == nullptr ? nullptr : segment.pre_activation + to;
     bias = segment.bias;
     activation = segment.activation;
   }
@@ -155,7 +155,7 @@ struct RowEnd {
 #pragma unroll
       for (int e = 0; e < kCount; ++e) z.item[e] += widen(added.item[e]);
     }
-    if (kept != nullptr) store(kept + first, z, count, by_vectors);
+    if (pre_activation != nullptr) store(pre_activation + first, z, count, by_vectors);
     activate_all(activation, z.item);
     store(out + first, z, count, by_vectors);
   }
@@ -165,10 +165,10 @@ template <class S, int kCount>
 __device__ void finish_sum(const SumProblem<S>& problem, Index split, Index row, Index first,
                            const Pack<Accumulator<S>, kCount>& v) {
   const Index count = problem.columns - first, to = row * problem.columns + first;
-  if (problem.parts == nullptr) {
+  if (problem.partial_sums == nullptr) {
     store(problem.c + to, v, count, problem.c_by_vectors);
   } else {
-    store(problem.parts + split * problem.rows * problem.columns + to, v, count,
+    store(problem.partial_sums + split * problem.rows * problem.columns + to, v, count,
           problem.c_by_vectors);
   }
 }
@@ -255,10 +255,10 @@ using Stored = typename StoredOf<Arithmetic>::Type;
 // Start one product; nullptr, or what went wrong. One file per arithmetic, a
 // dtype or Tf32, has them.
 template <class Arithmetic>
-const char* run_rows(const RowsProblem<Stored<Arithmetic>>& problem, bool b_by_depth, TileKind tile,
-                     CUstream_st* stream);
+const char* launch_rows(const RowsProblem<Stored<Arithmetic>>& problem, bool b_transposed,
+                        TileKind tile, CUstream_st* stream);
 template <class Arithmetic>
-const char* run_sum(const SumProblem<Stored<Arithmetic>>& problem, int splits, TileKind tile,
-                    CUstream_st* stream);
+const char* launch_sum(const SumProblem<Stored<Arithmetic>>& problem, int splits, TileKind tile,
+                       CUstream_st* stream);
 
 }  // namespace shared_dense::cuda

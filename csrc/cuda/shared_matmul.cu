@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/bias_users.h"
+#include "core/stack.h"
 #include "cuda/elementwise.h"
 #include "cuda/explain.h"
 #include "cuda/hopper.h"
@@ -38,13 +39,14 @@ int hopper_multiprocessors(Index k, Index n) {
 }
 
 template <class S>
-const char* rows_product(const Context& context, const char* name,
-                         const std::vector<RowsSegment<S>>& segments, const S* b, bool b_by_depth,
-                         Index depth, Index columns) {
-  if (segments.empty() || columns == 0) return nullptr;
+const char* rows_product(const Context& context, const char* name, const RowsProduct<S>& product) {
+  const S* const b = product.b;
+  const bool b_transposed = product.b_transposed;
+  const Index depth = product.depth, columns = product.columns;
+  if (product.segments.empty() || columns == 0) return nullptr;
   RowsProblem<S> problem;
   problem.b = b;
-  problem.rows = segments.back().end;
+  problem.rows = rows_of(product.segments);
   problem.depth = depth;
   problem.columns = columns;
   if (!fits_a_grid(problem.rows, columns)) return kTooLarge;
@@ -52,35 +54,38 @@ const char* rows_product(const Context& context, const char* name,
   TensorMap w;
   if (multiprocessors > 0 &&
       !(aligned(b, 16) &&
-        make_tensor_map(&w, b, b_by_depth ? depth : columns, b_by_depth ? columns : depth))) {
+        make_tensor_map(&w, b, b_transposed ? depth : columns, b_transposed ? columns : depth))) {
     multiprocessors = 0;
   }
   const RowsPlan plan = multiprocessors > 0 ? plan_rows_hopper(problem.rows, columns)
                                             : plan_rows(problem.rows, columns, kHasLarge<S>);
   say<S>(context, name, plan);
   problem.order = plan.order;
-  problem.b_by_vectors = by_vectors(b, b_by_depth ? depth : columns);
+  problem.b_by_vectors = by_vectors(b, b_transposed ? depth : columns);
   problem.a_by_vectors = problem.c_by_vectors = true;
   // What a thread stores at a time.
   const Index items = multiprocessors > 0 ? kHopperFinished : kFinished;
   const Index stored = std::min<Index>(16, items * sizeof(S));
-  for (const RowsSegment<S>& s : segments) {
+  for (const RowsSegment<S>& s : product.segments) {
     problem.a_by_vectors &= by_vectors(s.in, depth);
     problem.c_by_vectors &= columns % items == 0 && aligned(s.out, stored) &&
-                            (s.kept == nullptr || aligned(s.kept, stored)) &&
+                            (s.pre_activation == nullptr || aligned(s.pre_activation, stored)) &&
                             (s.bias == nullptr || aligned(s.bias, stored));
   }
-  const char* const error = fill(&problem.segments, segments, context.scratch, context.stream);
+  const char* const error =
+      fill(&problem.segments, product.segments, context.scratch, context.stream);
   if (error != nullptr) return error;
   if constexpr (kHasHopper<S>) {
     if (multiprocessors > 0) {
-      return run_rows_hopper(problem, w, b_by_depth, plan.tile, multiprocessors, context.stream);
+      return launch_rows_hopper(problem, w, b_transposed, plan.tile, multiprocessors,
+                                context.stream);
     }
   }
   if constexpr (std::is_same_v<S, float>) {
-    if (context.allow_tf32) return run_rows<Tf32>(problem, b_by_depth, plan.tile, context.stream);
+    if (context.allow_tf32)
+      return launch_rows<Tf32>(problem, b_transposed, plan.tile, context.stream);
   }
-  return run_rows<S>(problem, b_by_depth, plan.tile, context.stream);
+  return launch_rows<S>(problem, b_transposed, plan.tile, context.stream);
 }
 
 template <class S>
@@ -88,24 +93,25 @@ const char* start_sum(const Context& context, const SumProblem<S>& problem, cons
                       int multiprocessors) {
   if constexpr (kHasHopper<S>) {
     if (multiprocessors > 0) {
-      return run_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
+      return launch_sum_hopper(problem, plan.splits, plan.tile, multiprocessors, context.stream);
     }
   }
   if constexpr (std::is_same_v<S, float>) {
     if (context.allow_tf32) {
-      return run_sum<Tf32>(problem, plan.splits, plan.tile, context.stream);
+      return launch_sum<Tf32>(problem, plan.splits, plan.tile, context.stream);
     }
   }
-  return run_sum<S>(problem, plan.splits, plan.tile, context.stream);
+  return launch_sum<S>(problem, plan.splits, plan.tile, context.stream);
 }
 
 template <class S>
-const char* sum_product(const Context& context, const std::vector<PairSegment<S>>& segments,
-                        Index m, Index n, S* c) {
+const char* sum_product(const Context& context, const SumProduct<S>& product) {
+  const Index m = product.rows, n = product.columns;
+  S* const c = product.c;
   if (m == 0 || n == 0) return nullptr;
   if (!fits_a_grid(m, n)) return kTooLarge;
   SumProblem<S> problem;
-  problem.depth = segments.empty() ? 0 : segments.back().end;
+  problem.depth = rows_of(product.segments);
   const int multiprocessors = hopper_multiprocessors<S>(m, n);
   const SumPlan plan = multiprocessors > 0 ? plan_sum_hopper(m, n, problem.depth)
                                            : plan_sum(m, n, problem.depth, kHasLarge<S>);
@@ -115,14 +121,14 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
   problem.chunk = plan.chunk;
   problem.order = plan.order;
   problem.c = c;
-  problem.parts = nullptr;
+  problem.partial_sums = nullptr;
   if (plan.splits > 1) {
-    problem.parts = static_cast<Accumulator<S>*>(
+    problem.partial_sums = static_cast<Accumulator<S>*>(
         context.scratch->allocate(plan.splits * m * n * sizeof(Accumulator<S>)));
-    if (problem.parts == nullptr) return kNoMemory;
+    if (problem.partial_sums == nullptr) return kNoMemory;
   }
   problem.a_by_vectors = problem.b_by_vectors = true;
-  for (const PairSegment<S>& s : segments) {
+  for (const PairSegment<S>& s : product.segments) {
     problem.a_by_vectors &= by_vectors(s.a, m);
     problem.b_by_vectors &= by_vectors(s.b, n);
   }
@@ -130,11 +136,12 @@ const char* sum_product(const Context& context, const std::vector<PairSegment<S>
   const Index items = multiprocessors > 0 ? kHopperFinished : kFinished;
   problem.c_by_vectors =
       n % items == 0 && (plan.splits > 1 || aligned(c, std::min<Index>(16, items * sizeof(S))));
-  const char* error = fill(&problem.segments, segments, context.scratch, context.stream);
+  const char* error = fill(&problem.segments, product.segments, context.scratch, context.stream);
   if (error != nullptr) return error;
   error = start_sum<S>(context, problem, plan, multiprocessors);
   if (error != nullptr || plan.splits == 1) return error;
-  return run_parts(PartsProblem<S>{problem.parts, c, m * n, plan.splits}, context.stream);
+  return launch_partial_sums(PartialSumsProblem<S>{problem.partial_sums, c, m * n, plan.splits},
+                             context.stream);
 }
 
 // dZ of each segment, in its storage type: dY itself where the segment is linear.
@@ -170,11 +177,11 @@ const char* form_dz(const Context& context, Index units,
   if (blocks == 0) return nullptr;
   DzProblem<S> problem;
   const char* const error = fill(&problem.segments, formed, context.scratch, context.stream);
-  return error != nullptr ? error : run_dz(problem, blocks, context.stream);
+  return error != nullptr ? error : launch_dz(problem, blocks, context.stream);
 }
 
 template <class S>
-const char* sum_columns(const Context& context, Index units,
+const char* column_sums(const Context& context, Index units,
                         const std::vector<BackwardSegment<S>>& segments,
                         const std::vector<const S*>& dz) {
   if (units == 0) return nullptr;
@@ -193,12 +200,12 @@ const char* sum_columns(const Context& context, Index units,
   problem.segment_count = static_cast<int>(stacked.size());
   problem.count = static_cast<int>(sums.size());
   problem.units = units;
-  problem.parts = static_cast<Accumulator<S>*>(
+  problem.partial_sums = static_cast<Accumulator<S>*>(
       context.scratch->allocate(std::max<Index>(1, chunks * units) * sizeof(Accumulator<S>)));
-  if (problem.parts == nullptr) return kNoMemory;
+  if (problem.partial_sums == nullptr) return kNoMemory;
   const char* error = to_device(stacked, context.scratch, context.stream, &problem.segments);
   if (error == nullptr) error = to_device(sums, context.scratch, context.stream, &problem.sums);
-  return error != nullptr ? error : run_bias(problem, chunks, context.stream);
+  return error != nullptr ? error : launch_bias(problem, chunks, context.stream);
 }
 
 }  // namespace
@@ -206,58 +213,24 @@ const char* sum_columns(const Context& context, Index units,
 template <class S>
 const char* forward(const Context& context, const Kernel<S>& kernel,
                     const std::vector<ForwardSegment<S>>& segments) {
-  std::vector<RowsSegment<S>> stacked;
-  Index rows = 0;
-  for (const ForwardSegment<S>& s : segments) {
-    if (s.rows == 0) continue;
-    rows += s.rows;
-    stacked.push_back({rows, s.x, s.y, s.pre_activation, s.bias, s.activation});
-  }
-  return rows_product(context, "forward", stacked, kernel.data, kernel.transposed,
-                      kernel.in_features, kernel.units);
+  return rows_product(context, "forward", forward_product(kernel, segments));
 }
 
 template <class S>
 const char* backward(const Context& context, const Kernel<S>& kernel,
                      const std::vector<BackwardSegment<S>>& all, S* dkernel) {
-  const Index in_features = kernel.in_features, units = kernel.units;
-  const auto trains = [&](const BackwardSegment<S>& s) {
-    return dkernel != nullptr && s.trains_kernel && s.rows > 0;
-  };
-  std::vector<BackwardSegment<S>> segments;  // those whose dZ anybody reads
-  for (const BackwardSegment<S>& s : all) {
-    if (s.dx != nullptr || s.dbias != nullptr || trains(s)) segments.push_back(s);
-  }
+  const std::vector<BackwardSegment<S>> segments = that_need_dz(all, dkernel != nullptr);
   std::vector<const S*> dz;
-  if (const char* error = form_dz(context, units, segments, &dz)) return error;
-
-  // Only the segments that take part in a product are stacked for it.
-  std::vector<RowsSegment<S>> wanted;
-  std::vector<PairSegment<S>> training;
-  Index wanted_rows = 0, training_rows = 0;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const BackwardSegment<S>& s = segments[i];
-    if (s.dx != nullptr && s.rows > 0) {
-      wanted_rows += s.rows;
-      wanted.push_back({wanted_rows, dz[i], s.dx, nullptr, nullptr, Activation::kLinear});
-    }
-    if (trains(s)) {
-      training_rows += s.rows;
-      training.push_back(kernel.transposed ? PairSegment<S>{training_rows, dz[i], s.x}
-                                           : PairSegment<S>{training_rows, s.x, dz[i]});
-    }
-  }
-  // W^T is stored by depth where W is not.
-  if (const char* error = rows_product(context, "input gradient", wanted, kernel.data,
-                                       !kernel.transposed, units, in_features)) {
-    return error;
-  }
+  const char* error = form_dz(context, kernel.units, segments, &dz);
+  if (error != nullptr) return error;
+  error = rows_product(context, "input gradient", input_gradient_product(kernel, segments, dz));
+  if (error != nullptr) return error;
   if (dkernel != nullptr) {
-    const Index m = kernel.transposed ? units : in_features;
-    const Index n = kernel.transposed ? in_features : units;
-    if (const char* error = sum_product(context, training, m, n, dkernel)) return error;
+    const auto product = kernel_gradient_product(kernel, segments, dz, dkernel);
+    error = sum_product(context, kernel.transpose_kernel ? transposed(product, dkernel) : product);
+    if (error != nullptr) return error;
   }
-  return sum_columns(context, units, segments, dz);
+  return column_sums(context, kernel.units, segments, dz);
 }
 
 const char* zero(const Context& context, void* p, std::size_t bytes) {

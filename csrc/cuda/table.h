@@ -5,29 +5,11 @@
 #include <cstddef>
 #include <vector>
 
+#include "core/segments.h"
 #include "core/shared_matmul.h"
 #include "cuda/ptx.h"
 
 namespace shared_dense::cuda {
-
-// Stacked rows up to `end`, from here to there. For Y and for dX.
-template <class S>
-struct RowsSegment {
-  Index end;
-  const S* in;
-  S* out;
-  S* kept;        // pre-activation; nullptr: not wanted
-  const S* bias;  // nullptr: none
-  Activation activation;
-};
-
-// Rows of two lists: dW is a sum over them.
-template <class S>
-struct PairSegment {
-  Index end;
-  const S* a;
-  const S* b;
-};
 
 // A few entries travel in the kernel's parameters, which hold 4 KB on every
 // device; more are written to device memory before it.

@@ -108,10 +108,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("stages_alone", &stages_alone, "items"_a, "threads"_a,
         "(stage, item) in the order in which a caller does them whose helpers never start.");
   m.def("plan_rows",
-        [](Index rows, Index depth, Index columns, Index run, bool transposed, int mr, int nr,
-           int lanes, int item_bytes, Index l1, Index l2, int threads, Index worth) {
-          const RowsPlan p = plan_rows(rows, depth, columns, run, transposed,
-                                       {mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth});
+        [](Index rows, Index depth, Index columns, Index segment_rows, bool transposed, int mr,
+           int nr, int lanes, int item_bytes, Index l1, Index l2, int threads, Index worth) {
+          const RowsPlan p = plan_rows({rows, depth, columns, segment_rows, transposed},
+                                       {{mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth}});
           return py::dict("path"_a = rows_path_name(p.path), "depth"_a = p.depth,
                           "row_block"_a = p.row_block, "column_block"_a = p.column_block,
                           "column_chunk"_a = p.column_chunk, "keeps_b"_a = p.keeps_b,
@@ -120,8 +120,8 @@ PYBIND11_MODULE(_core, m) {
         });
   m.def("plan_sum", [](Index rows, Index reduction, Index columns, int mr, int nr, int lanes,
                        int item_bytes, Index l1, Index l2, int threads, Index worth) {
-    const SumPlan p =
-        plan_sum(rows, reduction, columns, {mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth});
+    const SumPlan p = plan_sum({rows, reduction, columns},
+                               {{mr, nr, lanes, item_bytes}, {l1, l2}, {threads, worth}});
     return py::dict("batch"_a = p.batch, "row_block"_a = p.row_block,
                     "column_block"_a = p.column_block, "streams"_a = p.streams,
                     "parallel"_a = p.parallel);

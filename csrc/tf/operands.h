@@ -66,13 +66,13 @@ struct Operands : Geometry {
   std::string title(const char* op) const {
     return absl::StrCat(op, " ", tensorflow::DataTypeString(kernel_tensor->dtype()), ", rows ",
                         absl::StrJoin(rows, "+"), ", ", kernel.in_features, " -> ", kernel.units,
-                        kernel.transposed ? ", kernel transposed" : "");
+                        kernel.transpose_kernel ? ", kernel transposed" : "");
   }
 
   // That of the inputs for which `takes_part(i)`.
   template <class TakesPart>
   CallShape shape(const TakesPart& takes_part) const {
-    CallShape shape{{}, kernel.in_features, kernel.units, kernel.transposed};
+    CallShape shape{{}, kernel.in_features, kernel.units, kernel.transpose_kernel};
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (takes_part(i)) shape.rows.push_back(rows[i]);
     }

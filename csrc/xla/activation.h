@@ -1,5 +1,5 @@
 // Activations and their derivatives in XLA's operations: the formulas of
-// core/epilogue.inc, for devices on which the core does not run.
+// core/isa/epilogue.inc, for devices on which the core does not run.
 #pragma once
 
 #include "core/activation.h"

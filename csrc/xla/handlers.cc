@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/pool_use.h"
 #include "core/shared_matmul.h"
 #include "xla/ffi/api/ffi.h"

@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "core/activation.h"
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 #include "core/reference.h"
 #include "core/shared_matmul.h"
 #include "python/std_threads.h"

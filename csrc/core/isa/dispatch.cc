@@ -1,4 +1,4 @@
-#include "core/dispatch.h"
+#include "core/isa/dispatch.h"
 
 #include <cstdlib>
 
@@ -86,20 +86,20 @@ std::vector<std::string> supported_isas() {
 }
 
 template <>
-const KernelSet<float>& kernels<float>(const Isa& isa) {
+const IsaFunctions<float>& functions_of<float>(const Isa& isa) {
   return *isa.f32;
 }
 template <>
-const KernelSet<double>& kernels<double>(const Isa& isa) {
+const IsaFunctions<double>& functions_of<double>(const Isa& isa) {
   return *isa.f64;
 }
 
 template <>
-const KernelSet<BFloat16>& kernels<BFloat16>(const Isa& isa) {
+const IsaFunctions<BFloat16>& functions_of<BFloat16>(const Isa& isa) {
   return *isa.bf16;
 }
 template <>
-const KernelSet<Half>& kernels<Half>(const Isa& isa) {
+const IsaFunctions<Half>& functions_of<Half>(const Isa& isa) {
   return *isa.f16;
 }
 

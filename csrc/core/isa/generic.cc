@@ -1,5 +1,5 @@
 // SSE2 on x86-64: 16 registers, 4 x 2 accumulators.
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 namespace {
@@ -14,12 +14,12 @@ typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 inline Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
 inline Doubles fma(Doubles a, Doubles b, Doubles c) { return a * b + c; }
 
-#include "core/isa.inc"
+#include "core/isa/isa.inc"
 
 bool supported() { return true; }
 
 }  // namespace
 
-extern const Isa kIsaGeneric = {"generic", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaGeneric = {"generic", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

@@ -2,7 +2,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 namespace {
@@ -15,7 +15,7 @@ constexpr int kVectors = 2;
 inline __m256 fma(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 inline __m256d fma(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
 
-#include "core/isa.inc"
+#include "core/isa/isa.inc"
 
 bool supported() {
   unsigned a, b, c, d;
@@ -25,6 +25,6 @@ bool supported() {
 
 }  // namespace
 
-extern const Isa kIsaAvx2 = {"avx2", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaAvx2 = {"avx2", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

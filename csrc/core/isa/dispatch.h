@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 
@@ -24,6 +24,6 @@ std::vector<std::string> supported_isas();
 const Isa* find_isa(const std::string& name);
 
 template <class T>
-const KernelSet<T>& kernels(const Isa& isa);
+const IsaFunctions<T>& functions_of(const Isa& isa);
 
 }  // namespace shared_dense

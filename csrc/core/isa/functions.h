@@ -1,5 +1,5 @@
 // What each instruction set provides: the same functions, compiled from
-// kernels.inc once per ISA with that ISA's flags.
+// isa.inc once per ISA with that ISA's flags.
 //
 // This header is included by those files, so it holds declarations only: an
 // inline function here would be compiled with AVX-512 in one object and
@@ -88,7 +88,7 @@ struct StreamBlock {
 inline constexpr Index kPanelSlack = 16;
 
 template <class S>
-struct KernelSet {
+struct IsaFunctions {
   using T = Accumulator<S>;
   int rows;     // MR
   int columns;  // NR
@@ -123,10 +123,10 @@ struct KernelSet {
 struct Isa {
   const char* name;
   bool (*supported)();  // by the processor we run on
-  const KernelSet<float>* f32;
-  const KernelSet<double>* f64;
-  const KernelSet<BFloat16>* bf16;
-  const KernelSet<Half>* f16;
+  const IsaFunctions<float>* f32;
+  const IsaFunctions<double>* f64;
+  const IsaFunctions<BFloat16>* bf16;
+  const IsaFunctions<Half>* f16;
 };
 
 extern const Isa kIsaGeneric;

@@ -2,7 +2,7 @@
 // fits in vectors: 10 loads, as a splat is one too, per 24 multiply-adds.
 #include <arm_neon.h>
 
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 namespace {
@@ -15,12 +15,12 @@ constexpr int kVectors = 4;
 inline float32x4_t fma(float32x4_t a, float32x4_t b, float32x4_t c) { return vfmaq_f32(c, a, b); }
 inline float64x2_t fma(float64x2_t a, float64x2_t b, float64x2_t c) { return vfmaq_f64(c, a, b); }
 
-#include "core/isa.inc"
+#include "core/isa/isa.inc"
 
 bool supported() { return true; }  // part of every aarch64
 
 }  // namespace
 
-extern const Isa kIsaNeon = {"neon", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaNeon = {"neon", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense

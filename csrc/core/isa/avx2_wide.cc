@@ -2,7 +2,7 @@
 // with AVX2. The compiler halves every vector, and the tile spills: slow.
 #include <immintrin.h>
 
-#include "core/kernels.h"
+#include "core/isa/functions.h"
 
 namespace shared_dense {
 namespace {
@@ -14,33 +14,33 @@ constexpr int kVectors = 2;
 typedef float Floats __attribute__((vector_size(kVectorBytes)));
 typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 
-template <class Whole, class Part>
+template <class Wide, class Narrow>
 union Halves {
-  Whole whole;
-  Part half[2];
+  Wide whole;
+  Narrow half[2];
 };
 
 inline Floats fma(Floats a, Floats b, Floats c) {
-  using Parts = Halves<Floats, __m256>;
-  const Parts x{a}, y{b};
-  Parts z{c};
+  using Pair = Halves<Floats, __m256>;
+  const Pair x{a}, y{b};
+  Pair z{c};
   for (int i = 0; i < 2; ++i) z.half[i] = _mm256_fmadd_ps(x.half[i], y.half[i], z.half[i]);
   return z.whole;
 }
 inline Doubles fma(Doubles a, Doubles b, Doubles c) {
-  using Parts = Halves<Doubles, __m256d>;
-  const Parts x{a}, y{b};
-  Parts z{c};
+  using Pair = Halves<Doubles, __m256d>;
+  const Pair x{a}, y{b};
+  Pair z{c};
   for (int i = 0; i < 2; ++i) z.half[i] = _mm256_fmadd_pd(x.half[i], y.half[i], z.half[i]);
   return z.whole;
 }
 
-#include "core/isa.inc"
+#include "core/isa/isa.inc"
 
 bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 }  // namespace
 
-extern const Isa kIsaAvx2Wide = {"avx2_wide", &supported, SHARED_DENSE_KERNEL_SETS};
+extern const Isa kIsaAvx2Wide = {"avx2_wide", &supported, SHARED_DENSE_ISA_FUNCTIONS};
 
 }  // namespace shared_dense
