@@ -8,7 +8,7 @@ from scipy import special
 from shared_dense import _core
 
 SMOOTH = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
-# Units of roundoff times max(1, |y|), the bound that docs/design.md states.
+# Units of roundoff times max(1, |y|), the bound that docs/design-cpu.md states.
 UNITS = 5
 
 
