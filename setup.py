@@ -41,8 +41,8 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve() / "cmake"
         version = self.distribution.get_version()
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        for old in (base / "shared_dense").glob("_*_tf*.so"):
-            old.unlink()  # of another TensorFlow: the build info below will not speak of it
+        for old in (base / "shared_dense").glob("_*_*.so"):
+            old.unlink()  # of another TensorFlow or core: the build info below does not name it
         # An isolated build leaves behind paths of an environment that is gone by the next.
         (build / "CMakeCache.txt").unlink(missing_ok=True)
         for command in (

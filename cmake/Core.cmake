@@ -51,3 +51,33 @@ target_include_directories(shared_dense_core PUBLIC csrc)
 target_compile_options(shared_dense_core PRIVATE -Wall -Wextra -Wno-ignored-attributes
   -fvisibility=hidden)
 target_link_libraries(shared_dense_core PUBLIC Threads::Threads)
+
+# One copy of it in a package, which the op library, XLA's and the Python module
+# are linked to. Its name says which sources it is of: of two libraries of one
+# name in a process the dynamic linker takes the first for both, so two copies
+# of the package would get the same core, of whichever version that is.
+file(GLOB_RECURSE core_files CONFIGURE_DEPENDS csrc/core/*)
+list(SORT core_files)
+set(core_hashes "")
+foreach(file IN LISTS core_files)
+  file(SHA256 "${file}" hash)
+  string(APPEND core_hashes "${hash}")
+endforeach()
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${core_files})
+string(SHA256 core_hashes "${core_hashes}")
+string(SUBSTRING "${core_hashes}" 0 12 core_hashes)
+set(shared_dense_core_library "_core_${core_hashes}.so")
+
+add_library(shared_dense_core_shared SHARED $<TARGET_OBJECTS:shared_dense_core>)
+set_target_properties(shared_dense_core_shared PROPERTIES
+  PREFIX "" OUTPUT_NAME "_core_${core_hashes}")
+target_include_directories(shared_dense_core_shared INTERFACE csrc)
+target_link_libraries(shared_dense_core_shared PRIVATE Threads::Threads)
+install(TARGETS shared_dense_core_shared LIBRARY DESTINATION .)
+
+# Has a target take the core from the library that lies beside it.
+function(shared_dense_link_core target)
+  target_link_libraries(${target} PRIVATE shared_dense_core_shared)
+  set_target_properties(${target} PROPERTIES
+    INSTALL_RPATH "$ORIGIN" BUILD_WITH_INSTALL_RPATH ON)
+endfunction()

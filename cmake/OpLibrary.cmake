@@ -16,9 +16,9 @@ target_include_directories(shared_dense_ops SYSTEM PRIVATE "${TENSORFLOW_INCLUDE
 target_compile_options(shared_dense_ops PRIVATE ${TENSORFLOW_DEFINITIONS} -Wall)
 # As libraries, not as link options: those come before the objects, and the
 # linker then drops the dependency.
-target_link_libraries(shared_dense_ops PRIVATE shared_dense_core
+target_link_libraries(shared_dense_ops PRIVATE
   "-L${TENSORFLOW_LIBRARY_DIR}" -l:libtensorflow_framework.so.2)
-target_link_options(shared_dense_ops PRIVATE -Wl,--exclude-libs,libshared_dense_core.a)
+shared_dense_link_core(shared_dense_ops)
 install(TARGETS shared_dense_ops LIBRARY DESTINATION .)
 
 # GPU kernels of the same ops, in a library that is loaded where asked for: it
@@ -38,9 +38,9 @@ if(shared_dense_cuda)
   # needs last, and TensorFlow's stubs of an older runtime would be taken. They
   # are missing from tensorflow-cpu, too.
   target_link_libraries(shared_dense_gpu PRIVATE shared_dense_cuda ${shared_dense_cudart}
-    shared_dense_core
     "-L${TENSORFLOW_LIBRARY_DIR}" -l:libtensorflow_framework.so.2)
   target_link_options(shared_dense_gpu PRIVATE
-    "-Wl,--exclude-libs,libshared_dense_cuda.a:libshared_dense_core.a:libcudart_static.a:libculibos.a")
+    "-Wl,--exclude-libs,libshared_dense_cuda.a:libcudart_static.a:libculibos.a")
+  shared_dense_link_core(shared_dense_gpu)
   install(TARGETS shared_dense_gpu LIBRARY DESTINATION .)
 endif()

@@ -15,6 +15,6 @@ find_package(pybind11 2.12 CONFIG REQUIRED)
 
 pybind11_add_module(shared_dense__core NO_EXTRAS
   csrc/python/module.cc csrc/python/products.cc csrc/python/timing.cc)
-target_link_libraries(shared_dense__core PRIVATE shared_dense_core)
+shared_dense_link_core(shared_dense__core)
 set_target_properties(shared_dense__core PROPERTIES OUTPUT_NAME _core)
 install(TARGETS shared_dense__core LIBRARY DESTINATION .)

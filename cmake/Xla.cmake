@@ -35,7 +35,7 @@ set_target_properties(shared_dense_xla PROPERTIES
   CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 target_include_directories(shared_dense_xla SYSTEM PRIVATE ${xla_includes})
 target_compile_options(shared_dense_xla PRIVATE ${TENSORFLOW_DEFINITIONS} -Wall)
-target_link_libraries(shared_dense_xla PRIVATE shared_dense_core
+target_link_libraries(shared_dense_xla PRIVATE
   "-L${TENSORFLOW_LIBRARY_DIR}" -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2)
-target_link_options(shared_dense_xla PRIVATE -Wl,--exclude-libs,libshared_dense_core.a)
+shared_dense_link_core(shared_dense_xla)
 install(TARGETS shared_dense_xla LIBRARY DESTINATION .)

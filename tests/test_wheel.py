@@ -72,7 +72,8 @@ def sdist(dist, tmp_path_factory):
 
 
 def modules():
-    return {path.name for path in (ROOT / "python" / PACKAGE).glob("*.py")} | {"py.typed"}
+    package = ROOT / "python" / PACKAGE
+    return {str(path.relative_to(package)) for path in package.rglob("*.py")} | {"py.typed"}
 
 
 def contents(wheel):
@@ -83,7 +84,7 @@ def contents(wheel):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     found = contents(wheel)
     info = json.loads(found[f"{PACKAGE}/_build_info.json"])
-    libraries = {f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"}
+    libraries = {info["core"], f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"}
     libraries |= {f"_{name}_tf{MINOR}.so" for name in ("ops", "xla", *["gpu"] * info["cuda"])}
     # Written by setuptools and auditwheel.
     described = {"METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE"}
@@ -114,8 +115,10 @@ def test_the_wheel_says_what_it_runs_on(wheel):
 def test_libraries_know_nothing_of_where_they_were_built(wheel, tmp_path):
     elf = pytest.importorskip("elftools.elf.elffile")
     own_paths = rb"[^\0]*(?:/csrc/|site-packages|/include/tensorflow/|" + bytes(ROOT) + rb")[^\0]*"
-    libraries = {name: data for name, data in contents(wheel).items() if name.endswith(".so")}
-    assert len(libraries) >= 3
+    found = contents(wheel)
+    core = json.loads(found[f"{PACKAGE}/_build_info.json"])["core"]
+    libraries = {name: data for name, data in found.items() if name.endswith(".so")}
+    assert len(libraries) >= 4
     for name, data in libraries.items():
         path = tmp_path / Path(name).name
         path.write_bytes(data)
@@ -124,10 +127,15 @@ def test_libraries_know_nothing_of_where_they_were_built(wheel, tmp_path):
             sections = {section.name for section in read.iter_sections()}
             tags = list(read.get_section_by_name(".dynamic").iter_tags())
         needed = {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"}
+        paths = {tag.runpath for tag in tags if tag.entry.d_tag == "DT_RUNPATH"}
         tensorflows = {library for library in needed if re.fullmatch(LOADED, library)}
 
-        assert not {tag.entry.d_tag for tag in tags} & {"DT_RPATH", "DT_RUNPATH"}, name
-        assert all(re.fullmatch(SYSTEM, library) for library in needed - tensorflows), needed
+        # One copy of the core, beside those that need it.
+        is_core = Path(name).name == core
+        assert (needed & {core}, paths) == ((set(), set()) if is_core else ({core}, {"$ORIGIN"})), name
+        assert not [tag for tag in tags if tag.entry.d_tag == "DT_RPATH"], name
+        others = needed - tensorflows - {core}
+        assert all(re.fullmatch(SYSTEM, library) for library in others), needed
         # The loader of an op library relies on it: symbols bind to the TensorFlow that runs.
         assert bool(tensorflows) == ("_core" not in name), needed
         assert not [s for s in sections if s == ".symtab" or s.startswith(".debug")], name

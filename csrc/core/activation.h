@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/api.h"
+
 namespace shared_dense {
 
 // What the derivative of an activation is computed from.
@@ -47,9 +49,10 @@ constexpr Saved saved_for(Activation activation) {
   return kEach[static_cast<int>(activation)];
 }
 
-const char* activation_name(Activation activation);
+SHARED_DENSE_API const char* activation_name(Activation activation);
 
 // False, leaving `*activation` alone, when the name is unknown.
-[[nodiscard]] bool activation_from_name(std::string_view name, Activation* activation);
+[[nodiscard]] SHARED_DENSE_API bool activation_from_name(std::string_view name,
+                                                         Activation* activation);
 
 }  // namespace shared_dense

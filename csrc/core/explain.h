@@ -17,14 +17,17 @@ struct CallShape {
 
 // Y = f(X . W + b): one line.
 template <class S>
-std::string explain_forward(const Isa& isa, const Workers& workers, const CallShape& shape);
+SHARED_DENSE_API std::string explain_forward(const Isa& isa, const Workers& workers,
+                                             const CallShape& shape);
 
 // dX = dZ . W^T, of all inputs.
 template <class S>
-std::string explain_input_gradient(const Isa& isa, const Workers& workers, const CallShape& shape);
+SHARED_DENSE_API std::string explain_input_gradient(const Isa& isa, const Workers& workers,
+                                                    const CallShape& shape);
 
 // dW = X^T . dZ
 template <class S>
-std::string explain_kernel_gradient(const Isa& isa, const Workers& workers, const CallShape& shape);
+SHARED_DENSE_API std::string explain_kernel_gradient(const Isa& isa, const Workers& workers,
+                                                     const CallShape& shape);
 
 }  // namespace shared_dense

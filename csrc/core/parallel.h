@@ -34,8 +34,8 @@ class ThreadPool {
 // and never waits for a helper that has not started: one that starts late joins the stage it finds,
 // or finds nothing to do. (A sleeping pool takes ~100 us to answer; a fixed split would wait for
 // it.)
-void parallel_stages(ThreadPool* pool, const std::vector<Index>& items,
-                     const std::function<void(int, Index, int)>& body);
+SHARED_DENSE_API void parallel_stages(ThreadPool* pool, const std::vector<Index>& items,
+                                      const std::function<void(int, Index, int)>& body);
 
 // One stage.
 void parallel_for(ThreadPool* pool, Index items, const std::function<void(Index, int)>& body);

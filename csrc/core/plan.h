@@ -11,7 +11,7 @@ struct Caches {
 };
 
 // Read once from the system; a guess where it does not say.
-Caches caches();
+SHARED_DENSE_API Caches caches();
 
 // Who may work on a call.
 struct Workers {
@@ -60,7 +60,7 @@ struct SumShape {
 // says what it is for.
 enum class RowsPath : std::uint8_t { kInPlace, kFlipped, kStream, kByColumns, kByRows };
 
-const char* rows_path_name(RowsPath path);
+SHARED_DENSE_API const char* rows_path_name(RowsPath path);
 
 struct RowsPlan {
   RowsPath path;
@@ -84,7 +84,7 @@ struct SumPlan {
   bool parallel;
 };
 
-RowsPlan plan_rows(const RowsShape& shape, const Machine& machine);
-SumPlan plan_sum(const SumShape& shape, const Machine& machine);
+SHARED_DENSE_API RowsPlan plan_rows(const RowsShape& shape, const Machine& machine);
+SHARED_DENSE_API SumPlan plan_sum(const SumShape& shape, const Machine& machine);
 
 }  // namespace shared_dense

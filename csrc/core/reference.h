@@ -7,17 +7,19 @@
 namespace shared_dense {
 
 // f(z) and f'(z) in float64.
-double reference_activation(Activation activation, double z);
-double reference_derivative(Activation activation, double z);
+SHARED_DENSE_API double reference_activation(Activation activation, double z);
+SHARED_DENSE_API double reference_derivative(Activation activation, double z);
 
 // Writes y only (no pre-activation).
 template <class T>
-void reference_forward(const Kernel<T>& kernel, const std::vector<ForwardSegment<T>>& segments);
+SHARED_DENSE_API void reference_forward(const Kernel<T>& kernel,
+                                        const std::vector<ForwardSegment<T>>& segments);
 
 // As backward(), except that `saved` is not read: z is made again from x, the
 // kernel and `bias[i]` (nullptr: none), so the oracle shares no cached value.
 template <class T>
-void reference_backward(const Kernel<T>& kernel, const std::vector<BackwardSegment<T>>& segments,
-                        const std::vector<const T*>& bias, T* dkernel);
+SHARED_DENSE_API void reference_backward(const Kernel<T>& kernel,
+                                         const std::vector<BackwardSegment<T>>& segments,
+                                         const std::vector<const T*>& bias, T* dkernel);
 
 }  // namespace shared_dense

@@ -79,13 +79,14 @@ struct BackwardSegment {
 };
 
 template <class T>
-[[nodiscard]] bool forward(const Context& context, const Kernel<T>& kernel,
-                           const std::vector<ForwardSegment<T>>& segments);
+[[nodiscard]] SHARED_DENSE_API bool forward(const Context& context, const Kernel<T>& kernel,
+                                            const std::vector<ForwardSegment<T>>& segments);
 
 // dkernel has the kernel's own layout, and is zero where no segment trains the
 // kernel; nullptr: not wanted.
 template <class T>
-[[nodiscard]] bool backward(const Context& context, const Kernel<T>& kernel,
-                            const std::vector<BackwardSegment<T>>& segments, T* dkernel);
+[[nodiscard]] SHARED_DENSE_API bool backward(const Context& context, const Kernel<T>& kernel,
+                                             const std::vector<BackwardSegment<T>>& segments,
+                                             T* dkernel);
 
 }  // namespace shared_dense

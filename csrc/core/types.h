@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/api.h"
+
 namespace shared_dense {
 
 using Index = std::int64_t;
@@ -24,10 +26,10 @@ inline constexpr Index kOwnChunkRows = 64;
 // Storage types of 16 bits. Nothing is computed in them: they become float where
 // they are read, and a result is rounded once, to nearest even, where it is
 // stored.
-struct BFloat16 {
+struct SHARED_DENSE_API BFloat16 {
   std::uint16_t bits;  // the upper half of a float
 };
-struct Half {
+struct SHARED_DENSE_API Half {
   std::uint16_t bits;  // IEEE 754 binary16
 };
 

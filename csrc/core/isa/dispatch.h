@@ -12,16 +12,16 @@ namespace shared_dense {
 // that SHARED_DENSE_ISA names. nullptr when that name is unknown or the
 // processor lacks it: then isa_error() says so, and nothing may be computed.
 // Decided on the first call and kept.
-const Isa* active_isa();
-const std::string& isa_error();
+SHARED_DENSE_API const Isa* active_isa();
+SHARED_DENSE_API const std::string& isa_error();
 
 // Names of those built in, best first and those for tests last, and of those
 // that run here.
-std::vector<std::string> built_isas();
-std::vector<std::string> supported_isas();
+SHARED_DENSE_API std::vector<std::string> built_isas();
+SHARED_DENSE_API std::vector<std::string> supported_isas();
 
 // For tests: the named ISA, or nullptr.
-const Isa* find_isa(const std::string& name);
+SHARED_DENSE_API const Isa* find_isa(const std::string& name);
 
 template <class T>
 const IsaFunctions<T>& functions_of(const Isa& isa);

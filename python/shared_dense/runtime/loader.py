@@ -64,10 +64,17 @@ def core() -> ModuleType | None:
 def _whole(path: Path) -> bool:
     """Whether an ELF file is as long as its header says; opening one cut short kills the process.
 
+    And so is the core, which all of them open.
+
     Section headers come last in a file: their offset, size and count are at bytes 40, 58 and 60 of
     a 64-bit header (System V ABI, ELF-64 object file format). What is no ELF file is left to the
     dynamic linker, which says so without harm.
     """
+    core = build_info().get("core")
+    return _is_whole(path) and (core is None or _is_whole(PACKAGE / core))
+
+
+def _is_whole(path: Path) -> bool:
     with path.open("rb") as file:
         header = file.read(64)
     if len(header) < 64 or not header.startswith(b"\x7fELF\x02"):
