@@ -11,6 +11,11 @@ import sys
 
 import numpy as np
 
+from shared_dense import _core
+
+COUNT = len(_core.activations())
+LAST = f"from 0 to {COUNT - 1}"
+
 X = [np.float32([[1, -2, 3], [0, 4, -1]]), np.float32([[[2, 1, 1]]])]
 KERNEL = np.float32([[1, -1, 2, 0], [3, 0, -2, 1], [-1, 2, 1, -3]])
 BIASES = [np.float32([1, 2, 3, 4]), np.float32([-4, 0, 2, 1])]
@@ -130,12 +135,12 @@ HOSTILE = {
         backward(activations=[], bias_of=[], trains_kernel=[], needs_input=[]),
         ["activations", "per input", "none"],
     ),
-    "activation 77": (forward(activations=[1, 77]), ["activations[1]", "from 0 to 9", "got 77"]),
-    "activation 10": (backward(activations=[10, 0]), ["activations[0]", "from 0 to 9", "got 10"]),
-    "activation -1": (forward(activations=[-1, 0]), ["activations[0]", "0 to 9", "got -1"]),
+    "activation 77": (forward(activations=[1, 77]), ["activations[1]", LAST, "got 77"]),
+    "one activation more": (backward(activations=[COUNT, 0]), ["activations[0]", f"got {COUNT}"]),
+    "activation -1": (forward(activations=[-1, 0]), ["activations[0]", LAST, "got -1"]),
     "activation of 32 bits": (
         backward(activations=[0, 2**31 - 1]),
-        ["activations[1]", "0 to 9", "got 2147483647"],
+        ["activations[1]", LAST, "got 2147483647"],
     ),
     "short bias_of": (forward(bias_of=[0]), ["bias_of", "one per input (2)", "got 1"]),
     "short bias_of, backward": (backward(bias_of=[0]), ["bias_of", "per input (2)", "got 1"]),
