@@ -1,5 +1,5 @@
 // Activations and their derivatives on one value: the formulas of
-// core/epilogue.inc over the functions of CUDA's mathematics library.
+// core/isa/epilogue.inc over the functions of CUDA's mathematics library.
 #pragma once
 
 #include "core/types.h"
