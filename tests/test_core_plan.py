@@ -262,3 +262,9 @@ def test_small_sums_are_dealt_by_chunks():
 def test_work_past_int64_is_much_work():
     for plan in (plan_rows, plan_rows_transposed, plan_sum):
         assert plan(10**7, 10**6, 10**6, 14, 32, 16, 4, *a_laptop, 2)["parallel"]
+
+
+def test_inputs_without_rows_change_no_plan():
+    """They are not stacked, so they do not make the average input shorter either."""
+    sizes = {"in_features": 64, "units": 3}
+    assert _core.explain([0] * 50 + [300], **sizes) == _core.explain([300], **sizes)

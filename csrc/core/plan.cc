@@ -79,31 +79,33 @@ double balance(Index tasks, int threads) {
   return static_cast<double>(tasks) / (threads * ceil_div(tasks, threads));
 }
 
-// Chooses the way through a rows product, and its blocks. What each way is for
-// stands above its function in rows_product.cc.
-struct RowsPlanner {
-  const Index m, k, n;
-  const Index segment_rows;
-  const bool b_transposed;
+// What the planners below know of the machine, for so much work.
+struct Planner {
   const Index mr, nr, lanes, item;
   const Caches caches;
   const int threads;
-  const bool parallel, few_workers;
+  const bool parallel;
 
-  RowsPlanner(const RowsShape& shape, const Machine& machine)
-      : m(at_least(shape.rows, 1)),
-        k(shape.depth),
-        n(at_least(shape.columns, 1)),
-        segment_rows(shape.segment_rows),
-        b_transposed(shape.b_transposed),
-        mr(machine.micro.rows),
+  Planner(const Machine& machine, double work)
+      : mr(machine.micro.rows),
         nr(machine.micro.columns),
         lanes(machine.micro.lanes),
         item(machine.micro.bytes_per_item),
         caches(machine.caches),
         threads(machine.workers.threads),
-        parallel(threads > 1 && work(m, k, n) > machine.workers.worth),
-        few_workers(parallel && threads <= kOwnCopies) {}
+        parallel(threads > 1 && work > machine.workers.worth) {}
+};
+
+// Chooses the way through a rows product, and its blocks. What each way is for
+// stands above its function in rows_product.cc.
+struct RowsPlanner : Planner {
+  const RowsShape& shape;
+  const Index m = at_least(shape.rows, 1), k = shape.depth, n = at_least(shape.columns, 1);
+  const bool few_workers = parallel && threads <= kOwnCopies;
+
+  RowsPlanner(const RowsShape& of, const Machine& machine)
+      : Planner(machine, work(at_least(of.rows, 1), of.depth, at_least(of.columns, 1))),
+        shape(of) {}
 
   RowsPlan plan() const {
     if (reads_in_place()) return in_place();
@@ -126,8 +128,8 @@ struct RowsPlanner {
     // Rows of A a multiple of half a KiB apart would displace each other in L1.
     const bool apart = k * item % 512 != 0;
     const bool pays = n <= nr || k <= kShallowDepth ||
-                      (apart && segment_rows >= 4 * mr && n <= kPackingPays * nr);
-    return m >= 4 * mr && segment_rows >= mr && pays &&
+                      (apart && shape.segment_rows >= 4 * mr && n <= kPackingPays * nr);
+    return m >= 4 * mr && shape.segment_rows >= mr && pays &&
            k * round_up(n, nr) * item <= caches.l2 / 2 &&
            (!parallel || n <= nr || balance(ceil_div(m, mr), threads) > 0.9);
   }
@@ -143,7 +145,7 @@ struct RowsPlanner {
 
   bool streams() const {
     return m <= kStreamRows && round_up(m, mr) * k * item <= kMostPackedBytes && n >= 2 * nr &&
-           !b_transposed;
+           !shape.b_transposed;
   }
 
   RowsPlan stream() const {
@@ -164,7 +166,8 @@ struct RowsPlanner {
   // none is a sliver.
   Index panel_depth() const {
     Index most = at_least(caches.l1 * 5 / 8 / (mr * item), 64);
-    if (b_transposed) most = m <= 2 * kStreamRows ? kTransposedDepth : kTransposedDepthManyRows;
+    if (shape.b_transposed)
+      most = m <= 2 * kStreamRows ? kTransposedDepth : kTransposedDepthManyRows;
     return even_block(k, ceil_div(k, most), kDepthUnit);
   }
 
@@ -214,24 +217,14 @@ struct RowsPlanner {
 };
 
 // Likewise of a sum product, by sum_product.cc.
-struct SumPlanner {
+struct SumPlanner : Planner {
   const Index m, r, n;
-  const Index mr, nr, lanes, item;
-  const Caches caches;
-  const int threads;
-  const bool parallel;
 
-  SumPlanner(const SumShape& shape, const Machine& machine)
-      : m(shape.rows),
-        r(shape.reduction),
-        n(shape.columns),
-        mr(machine.micro.rows),
-        nr(machine.micro.columns),
-        lanes(machine.micro.lanes),
-        item(machine.micro.bytes_per_item),
-        caches(machine.caches),
-        threads(machine.workers.threads),
-        parallel(threads > 1 && work(m, r, n) > machine.workers.worth) {}
+  SumPlanner(const SumShape& of, const Machine& machine)
+      : Planner(machine, work(of.rows, of.reduction, of.columns)),
+        m(of.rows),
+        r(of.reduction),
+        n(of.columns) {}
 
   SumPlan plan() const { return takes_chunks() ? by_chunks() : by_blocks(); }
 

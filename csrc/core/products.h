@@ -1,4 +1,5 @@
-// The two shapes of product that the three of the public API are made of.
+// The two shapes of product that the three of the public face are made of:
+// planned, and computed on the workers of a call.
 #pragma once
 
 #include "core/isa/dispatch.h"
