@@ -52,9 +52,10 @@ def of_another_release(package):
     write(INFO, json.dumps(info | {"version": "0.0.1"}))(package)
 
 
-def truncate(size):
+def truncate(size, pattern=OPS):
     def change(package):
-        (package / OPS).write_bytes((package / OPS).read_bytes()[:size])
+        (file,) = package.glob(pattern)
+        file.write_bytes(file.read_bytes()[:size])
 
     return change
 
@@ -91,6 +92,8 @@ CASES = {
     "no build information": (remove(INFO), {}, ["unknown", REINSTALL]),
     "broken build information": (write(INFO, "{"), {}, ["unknown", REINSTALL]),
     "odd build information": (write(INFO, "[]"), {}, ["unknown", REINSTALL]),
+    "no shared core": (remove("_core_*"), {}, ["_core is missing", REINSTALL]),
+    "half a shared core": (truncate(100_000, "_core_*"), {}, ["does not load", REINSTALL]),
     "no core": (remove("_core*"), {}, ["_core is missing", REINSTALL]),
     "broken core": (
         lambda package: [f.write_text("no ELF file\n") for f in package.glob("_core*")],
