@@ -106,6 +106,34 @@ def contestants(backward: bool, jit: bool = False) -> dict[str, Layer]:
     return layers | {"xla": _compiled(layers["plain"])}
 
 
+def from_python(operands: Operands, backward: bool) -> dict[str, Layer]:
+    """Those called from Python: the op, and layers as users have them, with variables of their own:
+    a Dense called per input (keras), and SharedDense (layer).
+    """
+    in_features, units = operands.kernel.shape
+    settings = {"units": units, "activation": "relu", "dtype": operands.kernel.dtype.name}
+    dense, shared = keras.layers.Dense(**settings), sd.SharedDense(**settings)
+    for made in (dense, shared):
+        made.build((None, in_features))
+        made.set_weights([operands.kernel, operands.bias])
+
+    def of_variables(made: keras.layers.Layer, call: Layer) -> Layer:
+        def layer(given: Operands) -> list:
+            sources = [*given.xs, *(weight.value for weight in made.weights)]
+            with tf.GradientTape() as tape:
+                tape.watch(given.xs)
+                ys = call(given)
+            return [*ys, *tape.gradient(ys, sources, output_gradients=given.dys)]
+
+        return layer if backward else call
+
+    return {
+        "op": with_backward(op) if backward else op,
+        "keras": of_variables(dense, lambda given: [dense(x) for x in given.xs]),
+        "layer": of_variables(shared, lambda given: list(shared(given.xs))),
+    }
+
+
 def _compiled(layer: Layer) -> Layer:
     return tf.function(layer, jit_compile=True, autograph=False)
 

@@ -1,17 +1,12 @@
 """The kernel alone: the core's forward product against NumPy's matmul, without TensorFlow.
 
 The core takes the inputs where they lie; NumPy takes them already concatenated, so its BLAS has
-nothing to do but one product. Both write memory that was there before. Runs in a process of its
-own for each number of threads, because OpenBLAS reads its number once:
-
-    python -m bench.kernel_only --threads 2 --dtype float32 --rounds 15 --budget 0.05 SHAPE...
-
-prints a line of JSON about the BLAS and then one for each shape.
+nothing to do but one product. Both write memory that was there before. In a process of its own for
+each number of threads, because OpenBLAS reads its number once (`processes`).
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sysconfig
 import time
@@ -21,7 +16,8 @@ from types import ModuleType
 
 import numpy as np
 
-from bench import interleaved, machine, processes, shapes
+from bench import interleaved, processes
+from bench.plan import Job
 from bench.shapes import Shape
 
 DTYPES = ("float32", "float64")  # those that NumPy multiplies with BLAS
@@ -153,40 +149,11 @@ def time_shape(
     }
 
 
-def measure(
-    timed: Sequence[Shape], dtype: str, threads: int, rounds: int, budget: float
-) -> Iterator[dict]:
-    """What the process of its own prints, line by line: the BLAS, then a row for each shape.
-
-    Raises:
-        RuntimeError: the process failed; the message is the last it said.
-    """
-    arguments = ["--threads", threads, "--dtype", dtype, "--rounds", rounds, "--budget", budget]
-    arguments += [shape.name for shape in timed]
-    return processes.lines("bench.kernel_only", arguments, {"OPENBLAS_NUM_THREADS": str(threads)})
-
-
-def main() -> int:
-    """Times the shapes of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.kernel_only")
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--dtype", choices=DTYPES, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--budget", type=float, required=True)
-    parser.add_argument("shapes", nargs="+", type=shapes.parse)
-    options = parser.parse_args()
-    machine.confine(options.threads)
+def rows(jobs: Sequence[Job], threads: int, rounds: int, budget: float) -> Iterator[dict]:
+    """The BLAS, then a row of each job."""
     core = load_core()
-    processes.say({"blas": blas_name()})
-    no_numpy = why_no_numpy(options.threads)
-    for shape in options.shapes:
-        processes.say_row(
-            f"kernel only, {shape.name}",
-            time_shape, core, shape, options.dtype, options.threads, options.rounds, options.budget,
-            no_numpy,
-        )  # fmt: skip
-    return 0
-
-
-if __name__ == "__main__":
-    processes.exit_quietly(main)
+    yield {"blas": blas_name()}
+    no_numpy = why_no_numpy(threads)
+    for job in jobs:
+        given = (core, job.of.shape, job.dtype, threads, rounds, budget, no_numpy)
+        yield processes.tried(job.name, time_shape, *given)

@@ -51,7 +51,7 @@ class Machine(NamedTuple):
     """What a number of threads can do at best."""
 
     fma: dict[str, float]  # dtype: floating-point operations per second, a multiply-add being two
-    levels: tuple[Level, ...]  # smallest first, from L2; empty where bandwidths are unknown
+    levels: tuple[Level, ...]  # smallest first, from L2
 
 
 class Traffic(NamedTuple):
@@ -90,15 +90,13 @@ def traffic(shape: Shape, backward: bool, item_bytes: int, bias: bool = True) ->
     return Traffic(read * item_bytes, written * item_bytes, held * item_bytes)
 
 
-def level_of(held: int, machine: Machine) -> Level | None:
-    """The smallest level that holds so many bytes; None where none was measured."""
-    return next((level for level in machine.levels if held <= level.capacity), None)
+def level_of(held: int, machine: Machine) -> Level:
+    """The smallest level that holds so many bytes."""
+    return next(level for level in machine.levels if held <= level.capacity)
 
 
-def _limit(flops: float, moved: Traffic, peak: float, level: Level | None) -> Limit:
+def _limit(flops: float, moved: Traffic, peak: float, level: Level) -> Limit:
     arithmetic = flops / peak
-    if level is None:
-        return Limit(arithmetic, "FMA")
     memory = max(
         moved.read / level.read,
         moved.written / level.write,
@@ -126,23 +124,15 @@ def limit(
         cold: whether the kernel comes from DRAM.
     """
     if cold:
-        return _cold_limit(shape, backward, dtype, machine)
+        warm, dram = floor(shape, backward, dtype, machine), machine.levels[-1]
+        kernel = shape.in_features * shape.units * ITEM_BYTES[dtype] / dram.read
+        return max(warm, Limit(kernel, dram.name))
     moved = traffic(shape, backward, ITEM_BYTES[dtype], bias)
     level = level_of(moved.held, machine)
     return _limit(shape.flops(backward), moved, machine.fma[FMA_DTYPE[dtype]], level)
 
 
-def _cold_limit(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:
-    warm = floor(shape, backward, dtype, machine)
-    if not machine.levels:
-        return warm
-    dram = machine.levels[-1]
-    kernel = shape.in_features * shape.units * ITEM_BYTES[dtype] / dram.read
-    return max(warm, Limit(kernel, dram.name))
-
-
 def floor(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:
     """Least seconds with every tensor in the fastest level: what comes in under it is no timing."""
-    moved = traffic(shape, backward, ITEM_BYTES[dtype])
-    level = machine.levels[0] if machine.levels else None
-    return _limit(shape.flops(backward), moved, machine.fma[FMA_DTYPE[dtype]], level)
+    moved, peak = traffic(shape, backward, ITEM_BYTES[dtype]), machine.fma[FMA_DTYPE[dtype]]
+    return _limit(shape.flops(backward), moved, peak, machine.levels[0])

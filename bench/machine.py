@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -160,36 +159,24 @@ def from_probe(found: dict, levels: Sequence[Cache]) -> Machine:
     )
 
 
-def _numpy_peak(threads: int, repeats: int) -> Machine:
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "bench.numpy_peak", str(repeats)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True
-    )
-    return Machine(json.loads(done.stdout), ())
-
-
 def measure(threads: Sequence[int], quick: bool, folder: Path = ROOT / "out") -> Measured:
-    """The machine at each of the numbers of threads, in a few seconds; without a compiler, less.
+    """The machine at each of the numbers of threads, in a few seconds.
 
     Args:
         threads: numbers of threads to measure.
         quick: fewer repetitions.
         folder: where the compiled probe is kept.
+
+    Raises:
+        RuntimeError: the probe does not compile or run; the message says why.
     """
-    repeats = QUICK_REPEATS if quick else REPEATS
+    program = str(compile_probe(folder))
+    repeats = str(QUICK_REPEATS if quick else REPEATS)
     levels = caches()
-    try:
-        program = str(compile_probe(folder))
-        machines = {}
-        for n in threads:
-            sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
-            machines[n] = from_probe(_json_of([program, str(n), str(repeats), *sets]), levels)
-    except (RuntimeError, OSError, ValueError) as error:
-        source = (
-            f"only of arithmetic, by NumPy's best large matmul, a proxy for the FMA peak: {error}"
-        )
-        return Measured({n: _numpy_peak(n, repeats) for n in threads}, source, levels)
+    machines = {}
+    for n in threads:
+        sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
+        machines[n] = from_probe(_json_of([program, str(n), repeats, *sets]), levels)
     return Measured(machines, "measured by bench/probe.cc, the best of several runs", levels)
 
 

@@ -27,11 +27,6 @@ def spread(runs: Sequence[Sequence[float]], scale: float = 1.0) -> dict[str, flo
     return {"median": scale * float(median), "low": scale * float(low), "high": scale * float(high)}
 
 
-def spread_of(values: dict[str, float]) -> float:
-    """Half the distance from low to high, as a part of the median."""
-    return (values["high"] - values["low"]) / 2 / values["median"]
-
-
 def ratios(runs: Sequence[Seconds], name: str, of: str = "op") -> dict[str, float]:
     """How many times the time of `of` the named one took, round by round."""
     return spread([[b / a for a, b in zip(s[of], s[name], strict=True)] for s in runs])

@@ -1,26 +1,21 @@
 """Other libraries, where they are installed: plain reuse as their users write it, on the CPU.
 
-    python -m bench.peers NAME THREADS DTYPE ROUNDS BUDGET PASSES SHAPE...
-
-PASSES is separated by commas. Prints a line of JSON with the version, then for each pass
-a row for each shape.
-
 Calls are timed from Python, which costs some microseconds an operation; JAX compiles all of a call
 into one, as XLA does for TensorFlow.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bench import exact, interleaved, machine, processes
+from bench import exact, interleaved, processes
 from bench.exact import Drawn
-from bench.shapes import Shape, parse
+from bench.plan import Job
+from bench.shapes import Shape
 
 DTYPES = {"float32": "float32", "float64": "float64", "bfloat16": "bfloat16", "half": "float16"}
 
@@ -107,47 +102,17 @@ def time_shape(
     """Seconds of a call from Python in every round, and how far the results are from float64."""
     call, rounded, arrays = LAYERS[name](exact.draw(shape, dtype), dtype, backward, threads)
 
-    def run(count: int) -> float:
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        return time.perf_counter() - start
-
     return {
-        "seconds": interleaved.measure({name: run}, rounds, budget, {}),
+        "seconds": interleaved.measure({name: interleaved.calls(call)}, rounds, budget),
         "error": exact.error(arrays(call()), rounded, backward, dtype),
     }
 
 
-def measure(
-    name: str, timed: Sequence[Shape], passes: Sequence[str], dtype: str, threads: int,
-    rounds: int, budget: float,
-) -> Iterator[dict]:  # fmt: skip
-    """What the process of its own prints: {version}, then the rows, pass by pass.
-
-    Raises:
-        RuntimeError: the process failed; the message is the last it said.
-    """
-    arguments = [name, threads, dtype, rounds, budget, ",".join(passes)]
-    environment = {variable: str(threads) for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return processes.lines("bench.peers", [*arguments, *(s.name for s in timed)], environment)
-
-
-def main() -> int:
-    """Times the shapes of the command line."""
-    name, threads, dtype, rounds, budget, passes = sys.argv[1:7]
-    machine.confine(int(threads))  # before the library counts them
-    processes.say({"version": importlib.import_module(name).__version__})
-    for which in passes.split(","):
-        for shape in map(parse, sys.argv[7:]):
-            backward = which == "forward+backward"
-            processes.say_row(
-                f"{name}, {which} {dtype} {shape.name}",
-                time_shape, name, shape, dtype, backward, int(threads), int(rounds), float(budget),
-            )  # fmt: skip
-    return 0
-
-
-if __name__ == "__main__":
-    processes.exit_quietly(main)
+def rows(
+    jobs: Sequence[Job], threads: int, rounds: int, budget: float, name: str
+) -> Iterator[dict]:
+    """The version, then a row of each job."""
+    yield {"version": importlib.import_module(name).__version__}
+    for job in jobs:
+        given = (name, job.of.shape, job.dtype, job.backward, threads, rounds, budget)
+        yield processes.tried(f"{name}, {job.name}", time_shape, *given)

@@ -1,4 +1,4 @@
-"""Plots of a results file: `python -m bench.plots out/bench.json docs/images`.
+"""Plots of a results file, for the pages.
 
 One SVG each, of what the file holds: `grid` (speed-up over inputs and rows), `roofline`, `memory`,
 `models`. The layout of the file is in bench/__init__.py.
@@ -6,9 +6,6 @@ One SVG each, of what the file holds: `grid` (speed-up over inputs and rows), `r
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -238,18 +235,3 @@ def draw(found: dict, folder: Path) -> list[Path]:
                 files.append(folder / f"{name}.svg")
                 plot(found, files[-1])
     return files
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws the plots of a results file; 0 when there was something to draw."""
-    parser = argparse.ArgumentParser(prog="python -m bench.plots", description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args(arguments)
-    files = draw(json.loads(options.results.read_text()), options.folder)
-    print("\n".join(map(str, files)) or "The file holds nothing to draw.")
-    return 0 if files else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -61,10 +61,9 @@ class Stack(NamedTuple):
         """'2x64 784->256->64'"""
         return f"{_inputs(self.rows)} {'->'.join(map(str, self.widths))}"
 
-    @property
-    def shape(self) -> str:
-        """'2x64, 784->256->64', as the rows of the results have it."""
-        return self.name.replace(" ", ", ")
+    def described(self) -> dict:
+        """As the rows of the results have it: '2x64, 784->256->64'."""
+        return {"model": self.model, "shape": self.name.replace(" ", ", ")}
 
 
 def parse(name: str) -> Shape:

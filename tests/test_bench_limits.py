@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import contestants, graph, kernel_only, limits, machine, memory, models, peers  # noqa: E402
+from bench import __main__ as command  # noqa: E402
+from bench import contestants, kernel_only, limits, machine, memory, processes  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
-from bench.shapes import WORKLOADS, Shape  # noqa: E402
+from bench.plan import Job  # noqa: E402
+from bench.shapes import Shape, Workload  # noqa: E402
 
 TINY = Shape((3, 1, 5), 33, 7)
 INFINITE = float("inf")
@@ -91,7 +94,6 @@ def test_level_is_the_smallest_that_holds_all():
     smaller = Machine({"float32": 1e15}, (levels[0]._replace(capacity=held - 1), levels[1]))
     assert limits.limit(SQUARE, False, "float32", smaller).by == "B"
     assert limits.limit(SQUARE, True, "float32", measured).by == "B"
-    assert limits.level_of(1, Machine({}, ())) is None
 
 
 def test_cold_weights_come_from_the_last_level():
@@ -102,8 +104,6 @@ def test_cold_weights_come_from_the_last_level():
     assert found == (pytest.approx(40_000 / 4e4), "B")
     slow = Machine({"float32": 1e5}, (near, far))
     assert limits.limit(SQUARE, False, "float32", slow, cold=True) == (pytest.approx(2), "FMA")
-    unknown = Machine({"float32": 1e5}, ())
-    assert limits.limit(SQUARE, False, "float32", unknown, cold=True).by == "FMA"
 
 
 def test_floor_is_that_of_the_fastest_level():
@@ -158,33 +158,29 @@ def test_a_process_is_confined_to_cores_of_their_own(tmp_path, monkeypatch):
     assert confined == [(0, [0, 2, 1])]
 
 
-class Confined(Exception):
-    """Raised in place of confining."""
+def test_every_process_that_times_is_confined_before_it_imports_anything(monkeypatch):
+    """Libraries count processors when imported."""
+    done = []
+    monkeypatch.setattr(machine, "confine", lambda threads: done.append(threads))
+    monkeypatch.setattr(processes.importlib, "import_module", lambda name: done.append(name))
+    monkeypatch.setattr(
+        processes.pickle, "load", lambda _: ("bench.graph.rows", ([], 3), 3), raising=False
+    )
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=None))
+    with pytest.raises(AttributeError, match="rows"):
+        processes.main()
+    assert done == [3, "bench.graph"]
 
 
-@pytest.mark.parametrize(
-    ("module", "arguments"),
-    [
-        (graph, ["3", "1", "0.1", "1", "float32", "[]"]),
-        (
-            kernel_only,
-            ["--threads=3", "--dtype=float32", "--rounds=1", "--budget=1", "1x1 1->1"],
-        ),
-        (memory, ["op", "3", "float32", "1x1 1->1"]),
-        (models, ["3", "1", "0.1"]),
-        (peers, ["jax", "3", "float32", "1", "0.1", "forward"]),
-    ],
-)
-def test_every_process_that_times_products_is_confined(module, arguments, monkeypatch):
-    """Before it does anything else: libraries count processors when imported."""
-
-    def confine(threads):
-        raise Confined(threads)
-
-    monkeypatch.setattr(machine, "confine", confine)
-    monkeypatch.setattr(sys, "argv", ["", *arguments])
-    with pytest.raises(Confined, match="3"):
-        module.main()
+@pytest.mark.parametrize("blas", [1, 2])
+def test_a_process_has_the_threads_that_it_is_given(blas, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")  # for other programs
+    code = "import os\ndef said(*names):\n    yield {n: os.environ.get(n) for n in names}\n"
+    (tmp_path / "telling.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *processes.SLOW_NUMPY)
+    (line,) = processes.lines("telling.said", *names, threads=2, blas=blas)
+    assert list(line.values()) == [str(blas), "2", "2", None, None]
 
 
 def test_caches_of_a_system_that_does_not_tell(tmp_path):
@@ -216,15 +212,13 @@ def test_probe_refuses(arguments, tmp_path_factory):
     ("compiler", "reason"),
     [("no-such-compiler", "there is no C++ compiler"), ("false", "false does not compile")],
 )
-def test_without_a_compiler_numpy_stands_in(compiler, reason, monkeypatch, tmp_path):
+def test_without_a_compiler_there_is_no_limit(compiler, reason, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(machine, "QUICK_REPEATS", 1)
-    found = machine.measure([1], quick=True, folder=tmp_path)
-    assert reason in found.source and "NumPy" in found.source
-    assert found.machines[1].levels == ()
-    assert found.machines[1].fma["float32"] > 0 < found.machines[1].fma["float64"]
-    for workload in WORKLOADS:
-        assert limits.limit(workload.shape, True, "float32", found.machines[1]).by == "FMA"
+    with pytest.raises(RuntimeError, match=re.escape(reason)):
+        machine.measure([1], quick=True, folder=tmp_path)
+    monkeypatch.setattr(machine, "measure", lambda *_: machine.compile_probe(tmp_path))
+    assert command.main([]) == 1
+    assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", kernel_only.DTYPES)
@@ -235,22 +229,20 @@ def test_kernel_only_times_equal_products(dtype):
     assert row["difference"] <= 2 * 33 * np.finfo(dtype).eps
 
 
-def test_kernel_only_leaves_out_a_numpy_of_other_threads():
-    command = [sys.executable, "-m", "bench.kernel_only", "--dtype=float32", "--rounds=2"]
-    for threads in ("1", "2"):
-        done = subprocess.run(
-            [*command, f"--threads={threads}", "--budget=0.001", "3x2 33->7"],
-            cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        row = json.loads(done.stdout.splitlines()[-1])
-        assert row["difference"] < 1e-4
-        if threads == "1":
-            assert row["seconds"].keys() == {"core", "numpy"} and row["skipped"] == {}
-        else:
-            assert row["seconds"].keys() == {"core"}
-            wanted = r"keeps (0|1)\.\d processors busy, the core has 2 threads"
-            assert re.search(wanted, row["skipped"]["numpy"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernel_only_leaves_out_a_numpy_of_other_threads(threads, monkeypatch):
+    jobs = [Job("kernel_only", Workload("own", "", TINY), "float32", threads)]
+    given = (jobs, threads, 2, 0.001)
+    if threads == 1:  # as it would be found here, were nobody else at work
+        monkeypatch.setattr(kernel_only, "busy_threads", lambda: 1.2)
+        told, row = kernel_only.rows(*given)
+        assert row["seconds"].keys() == {"core", "numpy"} and row["skipped"] == {}
+    else:
+        told, row = processes.lines("bench.kernel_only.rows", *given, threads=2, blas=1)
+        assert row["seconds"].keys() == {"core"}
+        wanted = r"keeps (0|1)\.\d processors busy, the core has 2 threads"
+        assert re.search(wanted, row["skipped"]["numpy"])
+    assert told["blas"] and row["difference"] < 1e-4
 
 
 def test_kernel_only_sees_a_wrong_product():
@@ -301,5 +293,5 @@ def test_memory_shows_the_kernel_gradients_of_plain_reuse():
 
 def test_memory_says_why_there_is_none(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match=r"bench\.memory failed: no message"):
+    with pytest.raises(RuntimeError, match=r"bench\.memory\.peak_growth failed: no message"):
         memory.measure(1, 1, "float32")

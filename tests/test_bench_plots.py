@@ -129,9 +129,3 @@ def test_the_same_results_make_the_same_files(tmp_path):
         plots.draw(RESULTS, tmp_path / name)
     for file in (tmp_path / "a").iterdir():
         assert file.read_text() == (tmp_path / "b" / file.name).read_text()
-
-
-def test_command_line_with_nothing_to_draw(tmp_path, capsys):
-    (tmp_path / "x.json").write_text("{}")
-    assert plots.main([str(tmp_path / "x.json"), str(tmp_path)]) == 1
-    assert "nothing to draw" in capsys.readouterr().out
