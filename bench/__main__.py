@@ -15,9 +15,9 @@ from bench.limits import ITEM_BYTES
 from bench.plan import OF_NO_SHAPE, PARTS, PASSES, Plan
 from bench.shapes import OWN, STACKS, WORKLOADS, Shape, Stack, Workload
 
-RUNS, FULL_RUNS, QUICK_RUNS = 3, 5, 1
-# Rounds, and seconds per contestant and round.
-ROUNDS, BUDGET, QUICK_ROUNDS, QUICK_BUDGET = 2, 0.015, 3, 0.005
+RUNS, FULL_RUNS = 3, 5
+ROUNDS, ROUNDS_OF_ONE = 2, 5  # a single run's spread is that of its rounds
+BUDGET = 0.015  # seconds per contestant and round
 FULL_DTYPES = ("float32", "bfloat16")
 INTERRUPTED = 130  # what shells make of Ctrl-C
 
@@ -57,9 +57,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         f"is that between them, and of a single one that between its rounds; default {RUNS}, "
         f"with --full {FULL_RUNS}",
     )  # fmt: skip
-    effort = parser.add_mutually_exclusive_group()
-    effort.add_argument("--quick", action="store_true", help="one run, of shorter rounds")
-    effort.add_argument(
+    parser.add_argument(
         "--full", action="store_true",
         help="everything: float32 and bfloat16, with and without --jit, all shapes on one thread, "
         "too, and called from Python, memory for every number of inputs, and the grid",
@@ -74,7 +72,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     if options.runs is None:
-        options.runs = QUICK_RUNS if options.quick else FULL_RUNS if options.full else RUNS
+        options.runs = FULL_RUNS if options.full else RUNS
     for name in ("runs", "threads"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1")
@@ -136,8 +134,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         jits=(True,) if options.jit else (False, True) if options.full else (False,),
         threads=options.threads,
         runs=options.runs,
-        rounds=QUICK_ROUNDS if options.quick else ROUNDS,
-        budget=QUICK_BUDGET if options.quick else BUDGET,
+        rounds=ROUNDS if options.runs > 1 else ROUNDS_OF_ONE,
+        budget=BUDGET,
         full=options.full,
     )
 
@@ -171,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         # First of all: later, other threads would be there to disturb it.
-        measured = machine.measure(plan.thread_counts, options.quick)
+        measured = machine.measure(plan.thread_counts)
         found = run.Run(plan, measured, arguments).run()
     except KeyboardInterrupt:
         print("Interrupted before anything was timed.", file=sys.stderr)

@@ -41,7 +41,7 @@ class Level(NamedTuple):
     """A level of memory as all threads of a run see it together."""
 
     name: str
-    capacity: float  # bytes; infinite for DRAM
+    capacity: int | None  # bytes; None for DRAM, which holds everything
     read: float  # bytes per second
     write: float  # bytes per second
     copy: float  # bytes read plus bytes written per second
@@ -92,7 +92,7 @@ def traffic(shape: Shape, backward: bool, item_bytes: int, bias: bool = True) ->
 
 def level_of(held: int, machine: Machine) -> Level:
     """The smallest level that holds so many bytes."""
-    return next(level for level in machine.levels if held <= level.capacity)
+    return next(lv for lv in machine.levels if lv.capacity is None or held <= lv.capacity)
 
 
 def _limit(flops: float, moved: Traffic, peak: float, level: Level) -> Limit:

@@ -5,12 +5,13 @@ Nothing here imports NumPy or TensorFlow, whose threads would disturb the probe.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +21,10 @@ from bench.limits import Level, Machine
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(__file__).resolve().parent / "probe.cc"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
-REPEATS, QUICK_REPEATS = 15, 3
+REPEATS = 15
 # Where the system does not say: bytes of one L1, L2 and L3.
 ASSUMED_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+SAID = "measured by bench/probe.cc, the best of several runs"  # of where the figures are from
 LEAST_DRAM = 256 << 20  # bytes that no cache holds a part of worth mentioning
 
 
@@ -42,25 +44,18 @@ class Measured(NamedTuple):
     """The machine at several numbers of threads."""
 
     machines: dict[int, Machine]
-    source: str  # where the figures are from, in words
     caches: tuple[Cache, ...]
 
 
 def cpu_name() -> str:
     """The processor's model, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        if models:
-            return models[0].split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return models[0].strip() if models else platform.machine()
 
 
-def cpus() -> Sequence[int]:
+def cpus() -> list[int]:
     """Processors on which this process may run."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return range(os.cpu_count() or 1)
+    return sorted(os.sched_getaffinity(0))
 
 
 def apart(system: Path = Path("/sys/devices/system/cpu")) -> list[int]:
@@ -80,8 +75,7 @@ def confine(threads: int) -> None:
     """Leaves this process as many processors as it has threads, on cores of their own as far as
     there are: no contestant has more of them than another, whatever threads it starts.
     """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, apart()[:threads])
+    os.sched_setaffinity(0, apart()[:threads])
 
 
 def caches(system: Path = Path("/sys/devices/system/cpu")) -> tuple[Cache, ...]:
@@ -116,34 +110,25 @@ def working_sets(levels: Sequence[Cache], threads: int) -> dict[str, int]:
 
 
 def compile_probe(folder: Path) -> Path:
-    """The compiled probe, kept in the folder until source, flags, compiler or processor change.
+    """The compiled probe.
 
     Raises:
         RuntimeError: there is no compiler, or it fails; the message says which.
     """
     compiler = os.environ.get("CXX", "c++").split()
     if shutil.which(compiler[0]) is None:
-        raise RuntimeError(f"there is no C++ compiler ({compiler[0]})")
-    key = SOURCE.read_bytes() + " ".join([*compiler, *FLAGS, cpu_name()]).encode()
-    program = folder / f"probe-{hashlib.sha256(key).hexdigest()[:12]}"
-    if not program.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = program.with_suffix(f".{os.getpid()}")
-        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(unfinished)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            first = next(iter(done.stderr.splitlines()), "no message")
-            raise RuntimeError(f"{compiler[0]} does not compile bench/probe.cc ({first})")
-        unfinished.rename(program)
+        raise RuntimeError(f"no limit to compare with: there is no C++ compiler ({compiler[0]})")
+    program = folder / "probe"
+    _output([*compiler, *FLAGS, str(SOURCE), "-o", str(program)])
     return program
 
 
-def _json_of(command: Sequence[str]) -> dict:
+def _output(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{Path(command[0]).name} failed: {reason}")
-    return json.loads(done.stdout)
+        reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+        raise RuntimeError(f"no limit to compare with: {Path(command[0]).name} failed: {reason}")
+    return done.stdout
 
 
 def from_probe(found: dict, levels: Sequence[Cache]) -> Machine:
@@ -152,53 +137,37 @@ def from_probe(found: dict, levels: Sequence[Cache]) -> Machine:
     return Machine(
         found["fma"],
         tuple(
-            Level(name, capacity.get(name, float("inf")), **rates)
+            Level(name, capacity.get(name), **rates)
             for name, rates in found["levels"].items()
             if name != "L1"
         ),
     )
 
 
-def measure(threads: Sequence[int], quick: bool, folder: Path = ROOT / "out") -> Measured:
+def measure(threads: Sequence[int]) -> Measured:
     """The machine at each of the numbers of threads, in a few seconds.
-
-    Args:
-        threads: numbers of threads to measure.
-        quick: fewer repetitions.
-        folder: where the compiled probe is kept.
 
     Raises:
         RuntimeError: the probe does not compile or run; the message says why.
     """
-    program = str(compile_probe(folder))
-    repeats = str(QUICK_REPEATS if quick else REPEATS)
     levels = caches()
     machines = {}
-    for n in threads:
-        sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
-        machines[n] = from_probe(_json_of([program, str(n), repeats, *sets]), levels)
-    return Measured(machines, "measured by bench/probe.cc, the best of several runs", levels)
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(compile_probe(Path(folder)))
+        for n in threads:
+            sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
+            found = json.loads(_output([program, str(n), str(REPEATS), *sets]))
+            machines[n] = from_probe(found, levels)
+    return Measured(machines, levels)
 
 
 def described(measured: Measured) -> dict:
     """The machine's limits as the results keep them: rates per second, capacities in bytes."""
-    return {
-        "source": measured.source,
-        "machines": [
-            {
-                "threads": threads,
-                "fma": found.fma,
-                "levels": [
-                    # DRAM holds everything, but infinity is no JSON.
-                    {**level._asdict(), "capacity": None}
-                    if level.capacity == float("inf")
-                    else level._asdict()
-                    for level in found.levels
-                ],
-            }
-            for threads, found in measured.machines.items()
-        ],
-    }
+    machines = [
+        {"threads": threads, "fma": found.fma, "levels": [lv._asdict() for lv in found.levels]}
+        for threads, found in measured.machines.items()
+    ]
+    return {"source": SAID, "machines": machines}
 
 
 def commit() -> dict | None:

@@ -30,13 +30,11 @@ def _contrastive(outputs: list[tf.Tensor]) -> tf.Tensor:
     return tf.reduce_mean(same * distance**2 + (1 - same) * tf.nn.relu(1 - distance) ** 2)
 
 
-def _in_batch_softmax(outputs: list[tf.Tensor]) -> tf.Tensor:
-    """Each query's item among those of the batch."""
-    query, item = outputs
-    scores = tf.matmul(query, item, transpose_b=True)
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(tf.shape(query)[0]), scores)
-    )
+def _softmax(scores: tf.Tensor) -> tf.Tensor:
+    """A class for every row, in turn."""
+    labels = tf.range(tf.shape(scores)[0]) % scores.shape[-1]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+    return tf.reduce_mean(losses)
 
 
 def _squares(outputs: list[tf.Tensor]) -> tf.Tensor:
@@ -44,25 +42,12 @@ def _squares(outputs: list[tf.Tensor]) -> tf.Tensor:
     return tf.add_n([tf.reduce_mean((y - 0.1) ** 2) for y in outputs])
 
 
-def _labels(outputs: list[tf.Tensor]) -> tf.Tensor:
-    """A class of every step."""
-    return tf.add_n(
-        [
-            tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    tf.range(tf.shape(y)[0]) % y.shape[-1], y
-                )
-            )
-            for y in outputs
-        ]
-    )
-
-
 # Of the stacks in shapes.STACKS; any other is trained on squares.
 LOSSES: dict[str, Callable[[list[tf.Tensor]], tf.Tensor]] = {
     "Siamese MLP": _contrastive,
-    "two-tower": _in_batch_softmax,
-    "per-timestep head": _labels,
+    # Each query's item among those of the batch.
+    "two-tower": lambda outputs: _softmax(tf.matmul(*outputs, transpose_b=True)),
+    "per-timestep head": lambda outputs: tf.add_n([_softmax(y) for y in outputs]),
 }
 
 

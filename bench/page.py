@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
 from statistics import median
 
 from bench import plots, report, tables
@@ -35,55 +34,28 @@ FIRST_SCREEN = (
 FIRST_RATIOS = ("plain", "concat", "xla")
 
 
-def _first_rows(found: dict) -> list[list[dict]]:
-    """In the graph, in float32, neither compiled nor cold, both passes: by threads, few first."""
-    rows = [
-        row
-        for row in found["results"]
-        if row["dtype"] == "float32" and not row["jit"] and row["kernels"] == 1
-    ]
-    return [
-        [row for row in rows if row["threads"] == n] for n in sorted({r["threads"] for r in rows})
-    ]
-
-
-def _summary(rows: Sequence[dict]) -> str:
-    """What the table does not say of these rows."""
-    spreads = [tables.spread_of(row["ratio"][name]) for row in rows for name in FIRST_RATIOS]
-    passes = {name: [row for row in rows if row["pass"] == name] for name in _passes(rows)}
-    best = [
-        tables.times(tables.mean([min(r["ratio"].values(), key=_median) for r in own]))
-        for own in passes.values()
-    ]
-    worst = [max(row["error"][who] for row in rows) for who in ("op", "plain")]
-    return (
-        f"Against the fastest other way for each shape: {' and '.join(best)}. Errors of at most "
-        f"{worst[0]:.0e} (plain reuse {worst[1]:.0e}). Over the processes these ratios moved by "
-        f"±{median(spreads):.0%} in the median, at most ±{max(spreads):.0%}.\n"
-    )
-
-
-def _median(ratio: tables.Spread) -> float:
-    return ratio["median"]
-
-
-def _passes(rows: Sequence[dict]) -> list[str]:
-    return list(dict.fromkeys(row["pass"] for row in rows))
-
-
 def first_screen(found: dict) -> str:
-    """The README's tables: of one thread, and of several."""
+    """The README's tables, in float32, neither compiled nor cold: of one thread, and of several."""
+    columns = report.versus(FIRST_RATIOS)
+    columns["vs the fastest"] = lambda row: min(row["ratio"].values(), key=lambda r: r["median"])
     text = ""
-    for rows in _first_rows(found):
-        n = rows[0]["threads"]
+    for title, rows in report.titled(found["results"], each_pass=False):
+        if not re.fullmatch(r"float32, \d+ threads?", title):
+            continue
         table = tables.of_rows(
             rows,
-            {f"{n} thread{'s' * (n > 1)}: inputs × rows, in → units": tables.shape},
-            report.versus(FIRST_RATIOS),
+            {f"{title}: inputs × rows, in → units": tables.shape},
+            columns,
             spread=False,
             shown=lambda row: row["shape"] in FIRST_SCREEN,
         )
-        text += f"{table}\n{_summary(rows)}\n"
+        spreads = [tables.spread_of(row["ratio"][name]) for row in rows for name in FIRST_RATIOS]
+        op, plain = (max(row["error"][who] for row in rows) for who in ("op", "plain"))
+        text += (
+            f"{table}\nErrors of at most {op:.0e} (plain reuse {plain:.0e}). From process to "
+            f"process these ratios moved by ±{median(spreads):.0%} in the median, at most "
+            f"±{max(spreads):.0%}.\n\n"
+        )
     most = max(found["memory"], key=lambda row: row["inputs"])
     peak = {name: f"{value / 1e6:.0f} MB" for name, value in most["peak_bytes"].items()}
     return (
@@ -92,19 +64,14 @@ def first_screen(found: dict) -> str:
     )
 
 
-def blocks(found: dict) -> dict[str, str]:
-    """What pages quote, by title."""
-    summaries = {"first screen": first_screen(found), "machine": report.machine(found)}
-    return report.sections(found) | summaries
-
-
 def filled(text: str, found: dict) -> str:
     """The page with its figures as the results have them.
 
     Raises:
         KeyError: the page asks for a table that there is not.
     """
-    made = blocks(found)
+    made = {"first screen": first_screen(found), "machine": report.machine(found)}
+    made |= report.sections(found)
 
     def block(match: re.Match) -> str:
         return f"<!-- bench: {match[1]} -->\n{made[match[1]]}<!-- end -->"

@@ -24,22 +24,21 @@ FAILED = "failed"  # in what comes instead of a row, what it would have been of
 SLOW_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
-def lines(function: str, *arguments: object, threads: int, blas: int = 1) -> Iterator[dict]:
+def lines(function: str, *arguments: object, threads: int) -> Iterator[dict]:
     """What the function yields in a process of its own, line by line as it comes.
 
     Args:
         function: as 'bench.graph.rows', a generator of what JSON can hold.
         arguments: of the function.
         threads: the process has as many processors.
-        blas: threads of NumPy's BLAS. One where NumPy computes what is compared with: others would
-            spin on into the next timing.
 
     Raises:
         RuntimeError: the process failed; the message is the last it said.
     """
     environment = {name: value for name, value in os.environ.items() if name not in SLOW_NUMPY}
     environment |= {
-        "OPENBLAS_NUM_THREADS": str(blas),
+        # NumPy computes what is compared with: its threads would spin on into the next timing.
+        "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": str(threads),  # PyTorch's
         "MKL_NUM_THREADS": str(threads),
         "TF_CPP_MIN_LOG_LEVEL": "3",

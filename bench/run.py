@@ -131,7 +131,7 @@ class Run:
                     self.found["skipped"][f"kernel only, {dtype}"] = "NumPy has no BLAS for it"
                     continue
                 jobs = plan.alone(wanted, dtype, threads)
-                rows = self._timed("kernel_only", jobs, threads, of="core", blas=threads)
+                rows = self._timed("kernel_only", jobs, threads, of="core")
                 yield Part(f"kernel only, {threads} threads", runs * len(jobs), rows)
         if "peers" in wanted.parts:
             for name, dtype in itertools.product(peers.LAYERS, wanted.dtypes):
@@ -157,13 +157,7 @@ class Run:
         return Part(name, self.plan.runs * len(jobs), rows)
 
     def _timed(
-        self,
-        module: str,
-        jobs: Sequence[Job],
-        threads: int,
-        *more: object,
-        of: str = "op",
-        blas: int = 1,
+        self, module: str, jobs: Sequence[Job], threads: int, *more: object, of: str = "op"
     ) -> Rows:
         """Starts a process for every run and goes through its rows: what all runs so far say of
         each job, with the limit where there is one. A job that failed is skipped by name.
@@ -172,7 +166,7 @@ class Run:
         said: list[list[dict]] = [[] for _ in jobs]
         for _ in range(plan.runs if jobs else 1):
             given = (jobs, threads, plan.rounds, plan.budget, *more)
-            lines = processes.lines(f"bench.{module}.rows", *given, threads=threads, blas=blas)
+            lines = processes.lines(f"bench.{module}.rows", *given, threads=threads)
             head = self._head(next(lines))
             for job, before, line in zip(jobs, said, lines, strict=True):
                 if processes.FAILED in line:

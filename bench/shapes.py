@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 class Workload(NamedTuple):
     """A shape, and where it occurs."""
 
-    group: str  # of GROUPS, or OWN
+    group: str  # as below, or OWN
     use: str
     shape: Shape
 
@@ -105,11 +105,8 @@ def parse_any(name: str) -> Shape | Stack:
 
 
 OWN = "own"  # the group of shapes, and the model of stacks, that the user gives
-GROUPS = {
-    "skinny": "few rows: reading the kernel is the work",
-    "middle": "small batches through several towers, views or crops",
-    "large": "many rows: arithmetic, or moving the rows, is the work",
-}
+# Groups. skinny: few rows, reading the kernel is the work; middle: small batches through several
+# towers, views or crops; large: many rows, arithmetic, or moving the rows, is the work.
 WORKLOADS = [
     Workload(group, use, parse(name))
     for group, use, name in (

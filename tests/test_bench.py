@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from bench import __main__ as command  # noqa: E402
 from bench import contestants, interleaved, medians, shapes, timing  # noqa: E402
 from bench.exact import product  # noqa: E402
-from bench.shapes import GROUPS, WORKLOADS, Shape, parse  # noqa: E402
+from bench.shapes import WORKLOADS, Shape, parse  # noqa: E402
 
 TINY = Shape((3, 1, 5), 33, 7)
 EQUAL = Shape((2, 2, 2), 300, 17)
@@ -276,7 +276,6 @@ def test_shapes():
     assert Shape((8,) * 8, 1024, 512).flops(False) == 2 * 64 * 1024 * 512
     assert TINY.name == "3x[3,1,5] 33->7"
     assert len({shape.name for shape in SHAPES}) == len(SHAPES) == 20
-    assert list(dict.fromkeys(workload.group for workload in WORKLOADS)) == list(GROUPS)
     assert len({workload.use for workload in WORKLOADS}) == len(WORKLOADS)
     cells = [cell.shape for cell in shapes.grid()]
     assert len(set(cells)) == len(shapes.GRID_INPUTS) * len(shapes.GRID_ROWS)

@@ -36,15 +36,15 @@ def test_full_is_everything_of_everything():
     assert len([job for job in jobs if job.section == "eager"]) == 2 * 2 * len(WORKLOADS)
     assert len(plan.on_the_map(command._plan(options))) == 2 * 30
     assert not plan.on_the_map(command._plan(command._options([])))
-    runs = [command._options(words).runs for words in (["--full"], [], ["--quick"])]
-    assert runs == [5, 3, 1]
+    plans = [command._plan(command._options(words)) for words in (["--full"], [], ["--runs", "1"])]
+    assert [(made.runs, made.rounds) for made in plans] == [(5, 2), (3, 2), (1, 5)]
     forced = command._plan(command._options(["--full", "--dtype", "half", "--jit"]))
     assert forced.dtypes == ("half",) and forced.jits == (True,)
 
 
 def test_command_line(tmp_path):
     out = tmp_path / "a" / "bench.json"
-    arguments = ["--quick", "--only", "forward", "--jit", "--shapes", "none"]
+    arguments = ["--runs", "1", "--only", "forward", "--jit", "--shapes", "none"]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments, "--also", "2x[3,5] 40->30", "--out", out],
         cwd=ROOT, capture_output=True, text=True, timeout=600,

@@ -42,7 +42,7 @@ def test_few_threads_come_first(found):
         for one in re.findall(r"bench: (.*1 thread.*) -->", text):
             assert shown.index(one) < shown.index(one.replace("1 thread", "2 threads"))
     first = page.first_screen(found)
-    assert first.index("| 1 thread:") < first.index("| 2 threads:")
+    assert first.index("| float32, 1 thread:") < first.index("| float32, 2 threads:")
     titles = [*report.sections(found)]
     assert titles.index("forward, float32, 1 thread") == 1 + titles.index("limits")
 

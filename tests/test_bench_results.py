@@ -23,10 +23,9 @@ from bench.shapes import Shape, Stack, Workload, parse  # noqa: E402
 SAMPLE = ROOT / "tests" / "bench_sample.json"
 SKINNY = Workload("skinny", "a use", Shape((1, 2), 33, 700))
 OWN = Workload("own", "", Shape((3, 3), 5, 7))
-LEVELS = (Level("L2", 2e6, 2e11, 2e11, 2e11), Level("DRAM", float("inf"), 3e10, 3e10, 5e10))
+LEVELS = (Level("L2", 2e6, 2e11, 2e11, 2e11), Level("DRAM", None, 3e10, 3e10, 5e10))
 MEASURED = machine.Measured(
     {n: Machine({"float32": n * 1e11, "float64": n * 5e10}, LEVELS) for n in (1, 2)},
-    "made up",
     (machine.Cache("L2", 1 << 18, 2),),
 )
 
