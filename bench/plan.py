@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
-from bench.shapes import OWN, Stack, Workload, grid
+from bench.shapes import OWN, Stack, Workload
 
 PASSES = ("forward", "forward+backward")
 MODEL_PASSES = ("inference", "training step")
@@ -24,7 +24,7 @@ PARTS = {
 WITHOUT_PASS = ("kernel_only", "memory")  # sections whose rows have only one
 OF_NO_SHAPE = ("memory", "load", "models", "grid")
 # Where not everything is asked for: the group where calls from Python, cold weights and a single
-# thread matter most. Shapes of the user's own are called from Python, too.
+# thread matter most. Shapes of the user's own are called from Python and on one thread, too.
 MAIN_GROUP = "skinny"
 
 
@@ -89,9 +89,9 @@ def in_the_graph(plan: Plan, threads: int) -> list[Job]:
     for dtype, jit, backward in product(plan.dtypes, plan.jits, (False, True)):
         first = dtype == plan.dtypes[0] and jit == plan.jits[0]
         for workload in plan.workloads:
-            skinny = workload.group == MAIN_GROUP
+            skinny, own = workload.group == MAIN_GROUP, workload.group == OWN
             # Of which other numbers of threads are told.
-            chosen = first and (plan.full or (skinny and not backward))
+            chosen = first and (plan.full or own or (skinny and not backward))
             if PASSES[backward] not in plan.parts or not (main or chosen):
                 continue
             job = Job("results", workload, dtype, threads, backward, jit)
@@ -99,39 +99,18 @@ def in_the_graph(plan: Plan, threads: int) -> list[Job]:
             if skinny and not backward and not jit:  # serving: nothing else finds them cold
                 wanted.append(job._replace(cold=True))
     if "eager" in plan.parts and main:
-        wanted += [
-            Job("eager", workload, dtype, threads, backward)
-            for dtype, backward, workload in product(plan.dtypes, plan.passes, plan.workloads)
-            if plan.full or workload.group in (MAIN_GROUP, OWN)
-        ]
+        of = [w for w in plan.workloads if plan.full or w.group in (MAIN_GROUP, OWN)]
+        for dtype in plan.dtypes:
+            wanted += jobs("eager", of, dtype, threads, plan.passes)
     return wanted
 
 
-def on_the_map(plan: Plan) -> list[Job]:
-    """The cells of the grid, in the first dtype, not compiled."""
-    return [
-        Job("grid", cell, plan.dtypes[0], plan.threads, backward)
-        for backward, cell in product(plan.passes, grid())
-        if "grid" in plan.parts
-    ]
-
-
-def alone(plan: Plan, dtype: str, threads: int) -> list[Job]:
-    """Of the core without TensorFlow."""
-    return [Job("kernel_only", workload, dtype, threads) for workload in plan.workloads]
-
-
-def of_a_peer(plan: Plan, dtype: str) -> list[Job]:
-    """Of one other library."""
-    return [
-        Job("peers", workload, dtype, plan.threads, backward)
-        for backward, workload in product(plan.passes, plan.workloads)
-    ]
-
-
-def of_models(plan: Plan) -> list[Job]:
-    """Both passes of every stack."""
-    return [
-        Job("models", stack, "float32", plan.threads, backward)
-        for stack, backward in product(plan.stacks, (False, True))
-    ]
+def jobs(
+    section: str,
+    of: Sequence[Workload | Stack],
+    dtype: str,
+    threads: int,
+    passes: Sequence[bool] = (False,),
+) -> list[Job]:
+    """Of all these workloads or stacks, neither compiled nor cold."""
+    return [Job(section, each, dtype, threads, b) for b, each in product(passes, of)]

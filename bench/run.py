@@ -12,7 +12,18 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import kernel_only, limits, load, machine, medians, memory, peers, plan, processes
+from bench import (
+    kernel_only,
+    limits,
+    load,
+    machine,
+    medians,
+    memory,
+    peers,
+    plan,
+    processes,
+    shapes,
+)
 from bench.interleaved import LATE
 from bench.plan import Job, Plan
 
@@ -124,13 +135,15 @@ class Run:
             if jobs or threads == wanted.threads:  # without jobs it still says what takes part
                 yield self._in_graph(f"in the graph, {threads} threads", jobs, threads)
         if "grid" in wanted.parts:
-            yield self._in_graph("grid", plan.on_the_map(wanted), wanted.threads)
+            passes, threads = wanted.passes, wanted.threads
+            jobs = plan.jobs("grid", shapes.grid(), wanted.dtypes[0], threads, passes)
+            yield self._in_graph("grid", jobs, threads)
         if "kernel only" in wanted.parts:
             for dtype, threads in itertools.product(wanted.dtypes, wanted.thread_counts):
                 if dtype not in kernel_only.DTYPES:
                     self.found["skipped"][f"kernel only, {dtype}"] = "NumPy has no BLAS for it"
                     continue
-                jobs = plan.alone(wanted, dtype, threads)
+                jobs = plan.jobs("kernel_only", wanted.workloads, dtype, threads)
                 rows = self._timed("kernel_only", jobs, threads, of="core")
                 yield Part(f"kernel only, {threads} threads", runs * len(jobs), rows)
         if "peers" in wanted.parts:
@@ -138,7 +151,7 @@ class Run:
                 if peers.missing(name):
                     self.found["skipped"][name] = "not installed"
                     continue
-                jobs = plan.of_a_peer(wanted, dtype)
+                jobs = plan.jobs("peers", wanted.workloads, dtype, wanted.threads, wanted.passes)
                 yield Part(name, runs * len(jobs), self._peer(name, jobs))
         if "memory" in wanted.parts:
             inputs = memory.INPUTS if wanted.full else memory.INPUTS[-1:]
@@ -148,7 +161,7 @@ class Run:
             rows = load.rows(wanted.dtypes[0], wanted.threads, runs)
             yield Part("load", 2 * len(load.CONTESTANTS), (("load", row) for row in rows))
         if "models" in wanted.parts:
-            jobs = plan.of_models(wanted)
+            jobs = plan.jobs("models", wanted.stacks, "float32", wanted.threads, (False, True))
             rows = self._timed("models", jobs, wanted.threads, of="shared")
             yield Part("models", runs * len(jobs), rows)
 

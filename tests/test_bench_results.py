@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 import bench  # noqa: E402
 from bench import __main__ as command  # noqa: E402
-from bench import load, machine, memory, peers, processes, report, run  # noqa: E402
+from bench import load, machine, memory, peers, processes, report, run, shapes  # noqa: E402
 from bench import plan as plans  # noqa: E402
 from bench.interleaved import LATE  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
@@ -44,7 +44,7 @@ def plan(*parts, workloads=(SKINNY, OWN), dtypes=("float32",), jits=(False,), fu
 
 def test_everything_is_laid_out_as_documented(monkeypatch, sample):
     """A real run of all parts has the fields of the sample, which the documentation names."""
-    monkeypatch.setattr(plans, "grid", lambda: [Workload("grid", "a cell", Shape((2,), 4, 4))])
+    monkeypatch.setattr(shapes, "grid", lambda: [Workload("grid", "a cell", Shape((2,), 4, 4))])
     monkeypatch.setattr(memory, "INPUTS", (2,))
     monkeypatch.setattr(memory, "CONTESTANTS", ("plain",))
     monkeypatch.setattr(load, "CONTESTANTS", ("op",))
@@ -66,7 +66,8 @@ def test_everything_is_laid_out_as_documented(monkeypatch, sample):
     rows = {(r["shape"], r["pass"], r["threads"], r["kernels"] > 1): r for r in found["results"]}
     skinny, own = SKINNY.shape.name, OWN.shape.name
     assert list(rows) == [
-        (skinny, "forward", 1, False), (skinny, "forward", 1, True),
+        (skinny, "forward", 1, False), (skinny, "forward", 1, True), (own, "forward", 1, False),
+        (own, "forward+backward", 1, False),
         (skinny, "forward", 2, False), (skinny, "forward", 2, True), (own, "forward", 2, False),
         (skinny, "forward+backward", 2, False), (own, "forward+backward", 2, False),
     ]  # fmt: skip
@@ -163,7 +164,7 @@ def test_several_runs_are_one_row(monkeypatch):
             yield line(plain=1.0 + len(started))
 
     monkeypatch.setattr(processes, "lines", lines)
-    made = plan("forward+backward")._replace(runs=3)
+    made = plan("forward+backward")._replace(runs=3, threads=1)
     found = run.Run(made, MEASURED, []).run()
     assert started == [2] * 3 and found["interrupted"] and found["runs"] == 3
     assert [(row["shape"], row["runs"]) for row in found["results"]] == [
@@ -218,7 +219,7 @@ def test_a_row_that_fails_costs_only_itself(monkeypatch):
         yield next(runs)
 
     monkeypatch.setattr(processes, "lines", lines)
-    made = plan("forward+backward", workloads=(OWN,))._replace(runs=2)
+    made = plan("forward+backward", workloads=(OWN,))._replace(runs=2, threads=1)
     found = run.Run(made, MEASURED, []).run()
     assert found["skipped"] == {"that one": bad["reason"]}
     assert [row["runs"] for row in found["results"]] == [1]
