@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,17 +11,8 @@ import tensorflow as tf
 
 import shared_dense as sd
 from bench import exact
+from bench.exact import Operands
 from bench.shapes import Shape
-
-
-class Operands(NamedTuple):
-    """What a layer takes, and the gradients that flow into its outputs."""
-
-    xs: list
-    kernel: tf.Tensor
-    bias: tf.Tensor
-    dys: list
-
 
 Layer = Callable[[Operands], list]  # outputs; with backward, then dX of each, dW and db
 
@@ -140,14 +130,11 @@ def _compiled(layer: Layer) -> Layer:
 
 def make_operands(shape: Shape, dtype: str = "float32") -> Operands:
     """The numbers that exact.draw draws, as tensors."""
-    drawn = tf.nest.map_structure(
-        lambda x: tf.cast(tf.constant(x), dtype), exact.draw(shape, dtype)
-    )
-    return Operands(*drawn)
+    return tf.nest.map_structure(lambda x: tf.cast(x, dtype), exact.draw(shape, dtype))
 
 
 def error(results: Sequence[tf.Tensor], operands: Operands, backward: bool) -> float:
     """Largest error over all results of a layer, each relative to the largest of its tensor."""
-    drawn = exact.Drawn(*tf.nest.map_structure(np.asarray, operands))
+    drawn = tf.nest.map_structure(np.asarray, operands)
     dtype = operands.kernel.dtype.name
     return exact.error([np.asarray(y) for y in results], drawn, backward, dtype)

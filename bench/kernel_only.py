@@ -46,14 +46,6 @@ def blas(threads: int) -> str:
     raise RuntimeError(f"NumPy has no BLAS that takes {threads} threads")
 
 
-def _numpy_seconds(x: np.ndarray, kernel: np.ndarray, y: np.ndarray, calls: int) -> float:
-    np.matmul(x, kernel, out=y)  # wakes the threads, fetches the operands
-    start = time.perf_counter()
-    for _ in range(calls):
-        np.matmul(x, kernel, out=y)
-    return time.perf_counter() - start
-
-
 def _settle() -> None:
     """Waits until no thread of this process is at work."""
     for _ in range(SETTLE_STEPS):
@@ -75,22 +67,22 @@ def time_shape(shape: Shape, dtype: str, threads: int, rounds: int, budget: floa
     xs = [aligned(x) for x in np.split(stacked, ends)]
     want = aligned(np.zeros((len(stacked), shape.units), dtype))
     got = [aligned(np.zeros_like(y)) for y in np.split(want, ends)]
-    one = np.ones((1, 1), dtype)
-
-    def run_core(calls: int) -> float:
-        return _core.time_forward(xs, kernel, got, calls, threads)
+    one, made = np.ones((1, 1), dtype), np.ones((1, 1), dtype)
+    multiply = interleaved.calls(lambda: np.matmul(stacked, kernel, out=want))
 
     def run_numpy(calls: int) -> float:
-        seconds = _numpy_seconds(stacked, kernel, want, calls)
+        multiply(1)  # wakes the threads, fetches the operands
+        seconds = multiply(calls)
         if threads > 1:
             _settle()
         return seconds
 
-    def run_nothing(calls: int) -> float:
-        return _numpy_seconds(one, one, one.copy(), calls)
-
-    runs = {"core": run_core, "numpy": run_numpy}
-    seconds = interleaved.measure(runs, rounds, budget, {"numpy": run_nothing})
+    runs = {
+        "core": lambda calls: _core.time_forward(xs, kernel, got, calls, threads),
+        "numpy": run_numpy,
+    }
+    empty = {"numpy": interleaved.calls(lambda: np.matmul(one, one, out=made))}
+    seconds = interleaved.measure(runs, rounds, budget, empty)
     return {
         "seconds": seconds,
         "skipped": {},

@@ -133,15 +133,9 @@ def _output(command: Sequence[str]) -> str:
 
 def from_probe(found: dict, levels: Sequence[Cache]) -> Machine:
     """The machine of what the probe printed; L1 is measured, but no shape lives in it."""
-    capacity = {cache.name: cache.capacity(found["threads"]) for cache in levels}
-    return Machine(
-        found["fma"],
-        tuple(
-            Level(name, capacity.get(name), **rates)
-            for name, rates in found["levels"].items()
-            if name != "L1"
-        ),
-    )
+    capacity = {cache.name: cache.capacity(found["threads"]) for cache in levels} | {"DRAM": None}
+    rates = zip(capacity.items(), found["levels"], strict=True)
+    return Machine(found["fma"], tuple(Level(*of, **rate) for of, rate in rates if of[0] != "L1"))
 
 
 def measure(threads: Sequence[int]) -> Measured:
@@ -155,8 +149,8 @@ def measure(threads: Sequence[int]) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         program = str(compile_probe(Path(folder)))
         for n in threads:
-            sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
-            found = json.loads(_output([program, str(n), str(REPEATS), *sets]))
+            sets = working_sets(levels, n).values()
+            found = json.loads(_output([program, *map(str, (n, REPEATS, *sets))]))
             machines[n] = from_probe(found, levels)
     return Measured(machines, levels)
 

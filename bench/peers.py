@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bench import exact, interleaved, processes
-from bench.exact import Drawn
+from bench.exact import Operands
 from bench.plan import Job
 from bench.shapes import Shape
 
@@ -21,10 +21,10 @@ DTYPES = {"float32": "float32", "float64": "float64", "bfloat16": "bfloat16", "h
 
 # From operands and whether gradients are wanted: what is timed, the operands as they were rounded,
 # and what makes arrays of the results.
-Prepared = tuple[Callable[[], list], Drawn, Callable[[list], list[np.ndarray]]]
+Prepared = tuple[Callable[[], list], Operands, Callable[[list], list[np.ndarray]]]
 
 
-def torch_layer(drawn: Drawn, dtype: str, backward: bool, threads: int) -> Prepared:
+def torch_layer(drawn: Operands, dtype: str, backward: bool, threads: int) -> Prepared:
     """Relu of a linear per input, and autograd."""
     import torch
 
@@ -40,7 +40,9 @@ def torch_layer(drawn: Drawn, dtype: str, backward: bool, threads: int) -> Prepa
     xs, dys = ([tensor(x) for x in part] for part in (drawn.xs, drawn.dys))
     # As nn.Linear keeps it, transposed.
     weight, bias = tensor(np.ascontiguousarray(drawn.kernel.T)), tensor(drawn.bias)
-    rounded = Drawn([array(x) for x in xs], array(weight).T, array(bias), [array(y) for y in dys])
+    rounded = Operands(
+        [array(x) for x in xs], array(weight).T, array(bias), [array(y) for y in dys]
+    )
     sources = [*xs, weight, bias]
     for source in sources:
         source.requires_grad_(backward)
@@ -58,7 +60,7 @@ def torch_layer(drawn: Drawn, dtype: str, backward: bool, threads: int) -> Prepa
     return call, rounded, arrays
 
 
-def jax_layer(drawn: Drawn, dtype: str, backward: bool, threads: int) -> Prepared:
+def jax_layer(drawn: Operands, dtype: str, backward: bool, threads: int) -> Prepared:
     """Plain reuse under jit, with its vector-Jacobian product; XLA takes all processors."""
     import jax
     import jax.numpy as jnp
@@ -84,7 +86,7 @@ def jax_layer(drawn: Drawn, dtype: str, backward: bool, threads: int) -> Prepare
     def arrays(results: list) -> list[np.ndarray]:
         return [np.asarray(result, np.float64) for result in results]
 
-    rounded = Drawn(arrays(xs), arrays([kernel])[0], arrays([bias])[0], arrays(dys))
+    rounded = Operands(arrays(xs), arrays([kernel])[0], arrays([bias])[0], arrays(dys))
     return call, rounded, arrays
 
 

@@ -187,20 +187,21 @@ def test_caches_of_a_system_that_does_not_tell(tmp_path):
 
 
 def test_probe_measures_every_level(tmp_path):
-    program = machine.compile_probe(tmp_path)
-    command = [program, "2", "1", "L1=1024", "L2=65536", "DRAM=100"]
+    command = [machine.compile_probe(tmp_path), "2", "1", "1024", "65536", "100"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["threads"] == 2
-    assert list(found["levels"]) == ["L1", "L2", "DRAM"]
-    rates = [*found["fma"].values(), *(r for v in found["levels"].values() for r in v.values())]
+    rates = [*found["fma"].values(), *(r for level in found["levels"] for r in level.values())]
     assert len(rates) == 2 + 3 * 3 and all(0 < rate < INFINITE for rate in rates)
-    measured = machine.from_probe(found, machine.caches())
-    assert [level.name for level in measured.levels] == ["L2", "DRAM"]
-    assert measured.levels[-1].capacity is None and measured.levels[0].capacity >= 1 << 10
+    measured = machine.from_probe(found, [machine.Cache("L1", 1, 1), machine.Cache("L2", 9, 2)])
+    assert [(level.name, level.capacity) for level in measured.levels] == [
+        ("L2", 18),
+        ("DRAM", None),
+    ]
+    assert measured.levels[1].copy == found["levels"][2]["copy"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["0", "1"], ["1", "1", "L1"], ["1", "1", "L1=0"]])
+@pytest.mark.parametrize("arguments", [[], ["0", "1"], ["1"], ["1", "1", "L1"], ["1", "1", "0"]])
 def test_probe_refuses(arguments, tmp_path_factory):
     program = machine.compile_probe(tmp_path_factory.getbasetemp())
     assert subprocess.run([program, *arguments], capture_output=True).returncode == 2
