@@ -62,9 +62,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="everything: float32 and bfloat16, with and without --jit, all shapes on one thread, "
         "too, and called from Python, memory for every number of inputs, and the grid",
     )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=min(2, len(machine.cpus())), help="default 2"
-    )
+    there = len(machine.cpus())
+    parser.add_argument("--threads", type=int, default=min(2, there), help="default 2")
     parser.add_argument("--out", type=Path, default=Path("out/bench.json"))
     parser.add_argument(
         "--jit", action="store_true",
@@ -73,11 +72,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.runs is None:
         options.runs = FULL_RUNS if options.full else RUNS
-    for name in ("runs", "threads"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    there = len(machine.cpus())
-    if options.threads > there:
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    if not 1 <= options.threads <= there:
         parser.error(f"--threads {options.threads}: this process may run on {there} processors")
     # Of what --also asks for nothing is dropped without a word.
     only = options.only or ("--jit" if options.jit and not options.full else "")

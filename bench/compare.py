@@ -27,15 +27,6 @@ SECTIONS = {
 MACHINE = ("cpu", "cores", "isa", "caches")
 
 
-def differences(a: dict, b: dict) -> list[str]:
-    """In what the machines differ, in words."""
-    return [
-        f"{field} {a['machine'][field]} against {b['machine'][field]}"
-        for field in MACHINE
-        if a["machine"][field] != b["machine"][field]
-    ]
-
-
 def _name(which: Sequence) -> str:
     named = dict(zip(KEY, which, strict=True))
     words = [named["peer"], named["model"], named["shape"], named["pass"], named["dtype"]]
@@ -77,11 +68,11 @@ def reproduced(a: dict, b: dict) -> list[str]:
     """How far the second's ratios are from the first's, in words: what a speed-up is worth."""
     off, within = [], 0
     for section in SECTIONS:
-        after = {key(row): row for row in b[section]}
+        after = {key(row): row.get("ratio", {}) for row in b[section]}  # peers have none
         for row in a[section]:
-            ratios = row.get("ratio", {})  # peers have none
-            for name in ratios.keys() & after.get(key(row), {}).get("ratio", {}).keys():
-                first, second = ratios[name], after[key(row)]["ratio"][name]["median"]
+            ratios, others = row.get("ratio", {}), after.get(key(row), {})
+            for name in ratios.keys() & others.keys():
+                first, second = ratios[name], others[name]["median"]
                 off.append(abs(math.log(second / first["median"])))
                 within += first["low"] <= second <= first["high"]
     if not off:
@@ -147,14 +138,15 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    different = differences(a, b)
+    of_a, of_b = a["machine"], b["machine"]
+    different = [f"{f} {of_a[f]} against {of_b[f]}" for f in MACHINE if of_a[f] != of_b[f]]
     if different:
-        print(f"Different machines: {'; '.join(different)}", file=sys.stderr)
+        print(
+            f"Different machines: {'; '.join(different)}\n"
+            "Their times tell nothing about the code; --force compares them all the same.",
+            file=sys.stderr,
+        )
         if not options.force:
-            print(
-                "Their times tell nothing about the code; --force compares them all the same.",
-                file=sys.stderr,
-            )
             return 2
     print(text(a, b))
     return 0

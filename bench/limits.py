@@ -33,8 +33,6 @@ from typing import NamedTuple
 from bench.shapes import Shape
 
 ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "half": 2}
-# Half types are multiplied in float32.
-FMA_DTYPE = {"float32": "float32", "float64": "float64", "bfloat16": "float32", "half": "float32"}
 
 
 class Level(NamedTuple):
@@ -52,6 +50,10 @@ class Machine(NamedTuple):
 
     fma: dict[str, float]  # dtype: floating-point operations per second, a multiply-add being two
     levels: tuple[Level, ...]  # smallest first, from L2
+
+    def peak(self, dtype: str) -> float:
+        """Of products; those of half types are made in float32."""
+        return self.fma["float64" if dtype == "float64" else "float32"]
 
 
 class Traffic(NamedTuple):
@@ -129,10 +131,10 @@ def limit(
         return max(warm, Limit(kernel, dram.name))
     moved = traffic(shape, backward, ITEM_BYTES[dtype], bias)
     level = level_of(moved.held, machine)
-    return _limit(shape.flops(backward), moved, machine.fma[FMA_DTYPE[dtype]], level)
+    return _limit(shape.flops(backward), moved, machine.peak(dtype), level)
 
 
 def floor(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:
     """Least seconds with every tensor in the fastest level: what comes in under it is no timing."""
-    moved, peak = traffic(shape, backward, ITEM_BYTES[dtype]), machine.fma[FMA_DTYPE[dtype]]
+    moved, peak = traffic(shape, backward, ITEM_BYTES[dtype]), machine.peak(dtype)
     return _limit(shape.flops(backward), moved, peak, machine.levels[0])

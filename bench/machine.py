@@ -80,26 +80,19 @@ def confine(threads: int) -> None:
 
 def caches(system: Path = Path("/sys/devices/system/cpu")) -> tuple[Cache, ...]:
     """L1 to L3 as Linux describes them, or else ASSUMED_CACHES."""
-    sizes: dict[str, int] = {}
-    instances: dict[str, set[str]] = {}
-    for cpu in cpus():
-        for index in sorted((system / f"cpu{cpu}" / "cache").glob("index*")):
-            try:
-                level, kind, size, shared = (
-                    (index / name).read_text().strip()
-                    for name in ("level", "type", "size", "shared_cpu_list")
-                )
-            except OSError:
-                continue
-            if kind == "Instruction" or not size.endswith("K"):
-                continue
-            name = f"L{level}"
-            sizes[name] = int(size[:-1]) << 10
-            instances.setdefault(name, set()).add(shared)
-    if not {"L1", "L2"} <= sizes.keys():
+    found: dict[tuple[str, int], set[str]] = {}  # of name and size: the processors of each
+    for index in (i for cpu in cpus() for i in (system / f"cpu{cpu}" / "cache").glob("index*")):
+        try:
+            names = ("level", "type", "size", "shared_cpu_list")
+            level, kind, size, shared = ((index / name).read_text().strip() for name in names)
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K"):
+            found.setdefault((f"L{level}", int(size[:-1]) << 10), set()).add(shared)
+    if not {"L1", "L2"} <= {name for name, _ in found}:
         count = {"L1": len(cpus()), "L2": len(cpus()), "L3": 1}
         return tuple(Cache(name, size, count[name]) for name, size in ASSUMED_CACHES.items())
-    return tuple(Cache(name, sizes[name], len(instances[name])) for name in sorted(sizes))
+    return tuple(Cache(*of, len(shared)) for of, shared in sorted(found.items()))
 
 
 def working_sets(levels: Sequence[Cache], threads: int) -> dict[str, int]:

@@ -18,6 +18,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from bench import report, tables
+
 GREY, INK = "#7a7a7a", "#222222"
 # Contestant: label, colour, marker.
 DRAWN = {"plain": ("plain reuse", "#d9822b", "x"), "op": ("shared-dense", "#1f5fa8", "o")}
@@ -83,18 +85,6 @@ def grid(_: dict, rows: Sequence[dict]) -> plt.Figure:
     return figure
 
 
-def _on_the_roofline(found: dict) -> list[dict]:
-    return [
-        row
-        for row in found["results"]
-        if row["dtype"] == "float32"
-        and row["threads"] == found["machine"]["threads"]
-        and not row["jit"]
-        and row["kernels"] == 1
-        and row["pass"] == "forward"
-    ]
-
-
 def roofline(found: dict, rows: Sequence[dict]) -> plt.Figure:
     """What the op and plain reuse reach, over the arithmetic a shape has per byte it must move."""
     (machine,) = (m for m in found["limit"]["machines"] if m["threads"] == rows[0]["threads"])
@@ -133,8 +123,10 @@ def draw(found: dict, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
+    title = f"forward, float32, {tables.threads(found['machine']['threads'])}"
+    warm = dict(report.titled(found["results"])).get(title, [])
     with plt.rc_context(STYLE):
-        for plot, rows in ((grid, found["grid"]), (roofline, _on_the_roofline(found))):
+        for plot, rows in ((grid, found["grid"]), (roofline, warm)):
             if rows:
                 files.append(folder / f"{plot.__name__}.svg")
                 figure = plot(found, rows)

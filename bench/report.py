@@ -32,7 +32,7 @@ def titled(rows: Sequence[dict], each_pass: bool = True) -> Iterator[tuple[str, 
     found: dict[str, list[dict]] = {}
     for row in sorted(rows, key=lambda row: row["threads"]):
         words = [row["pass"]] if each_pass and "pass" in row else []
-        words += [row["dtype"], f"{row['threads']} thread{'s' * (row['threads'] > 1)}"]
+        words += [row["dtype"], tables.threads(row["threads"])]
         words += ["compiled by XLA"] * row["jit"] + ["cold weights"] * (row["kernels"] > 1)
         found.setdefault(", ".join(words), []).append(row)
     yield from found.items()
@@ -154,7 +154,7 @@ def machine(found: dict) -> str:
         revision = f"commit {made['hash'][:12]}{', with changes' * made['dirty']}"
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return (
-        f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['isa']}; {versions}. "
+        f"{m['cpu']}, {m['cores']} cores, {tables.threads(m['threads'])}, {m['isa']}; {versions}. "
         f"`{found['command']}`, {found['runs']} runs (processes) of {found['rounds']} rounds, "
         f"{revision}.\n"
     )

@@ -23,7 +23,8 @@ from bench import (
     plan,
     processes,
     shapes,
-)
+    tables,
+)  # fmt: skip
 from bench.interleaved import LATE
 from bench.plan import Job, Plan
 
@@ -129,45 +130,46 @@ class Run:
 
     def _parts(self) -> Iterator[Part]:
         """All parts, those in the graph first: they tell whether there is an op."""
-        wanted, runs = self.plan, self.plan.runs
+        wanted, main, skipped = self.plan, self.plan.threads, self.found["skipped"]
+
+        def timed(name: str, module: str, jobs: Sequence[Job], *more: object, **of: str) -> Part:
+            threads = jobs[0].threads if jobs else main
+            rows = self._timed(module, jobs, threads, *more, **of)
+            return Part(name, wanted.runs * len(jobs), rows)
+
         for threads in wanted.thread_counts:
             jobs = plan.in_the_graph(wanted, threads)
-            if jobs or threads == wanted.threads:  # without jobs it still says what takes part
-                yield self._in_graph(f"in the graph, {threads} threads", jobs, threads)
+            if jobs or threads == main:  # without jobs it still says what takes part
+                name = f"in the graph, {tables.threads(threads)}"
+                yield timed(name, "graph", jobs, wanted.dtypes)
         if "grid" in wanted.parts:
-            passes, threads = wanted.passes, wanted.threads
-            jobs = plan.jobs("grid", shapes.grid(), wanted.dtypes[0], threads, passes)
-            yield self._in_graph("grid", jobs, threads)
+            jobs = plan.jobs("grid", shapes.grid(), wanted.dtypes[0], main, wanted.passes)
+            yield timed("grid", "graph", jobs, wanted.dtypes)
         if "kernel only" in wanted.parts:
             for dtype, threads in itertools.product(wanted.dtypes, wanted.thread_counts):
                 if dtype not in kernel_only.DTYPES:
-                    self.found["skipped"][f"kernel only, {dtype}"] = "NumPy has no BLAS for it"
+                    skipped[f"kernel only, {dtype}"] = "NumPy has no BLAS for it"
                     continue
                 jobs = plan.jobs("kernel_only", wanted.workloads, dtype, threads)
-                rows = self._timed("kernel_only", jobs, threads, of="core")
-                yield Part(f"kernel only, {threads} threads", runs * len(jobs), rows)
+                name = f"kernel only, {tables.threads(threads)}"
+                yield timed(name, "kernel_only", jobs, of="core")
         if "peers" in wanted.parts:
             for name, dtype in itertools.product(peers.LAYERS, wanted.dtypes):
                 if peers.missing(name):
-                    self.found["skipped"][name] = "not installed"
+                    skipped[name] = "not installed"
                     continue
-                jobs = plan.jobs("peers", wanted.workloads, dtype, wanted.threads, wanted.passes)
-                yield Part(name, runs * len(jobs), self._peer(name, jobs))
+                jobs = plan.jobs("peers", wanted.workloads, dtype, main, wanted.passes)
+                yield timed(name, "peers", jobs, name, of=name)
         if "memory" in wanted.parts:
             inputs = memory.INPUTS if wanted.full else memory.INPUTS[-1:]
-            rows = memory.rows(inputs, wanted.threads, wanted.dtypes[0])
+            rows = memory.rows(inputs, main, wanted.dtypes[0])
             yield Part("memory", len(inputs), (("memory", row) for row in rows))
         if "load" in wanted.parts:
-            rows = load.rows(wanted.dtypes[0], wanted.threads, runs)
+            rows = load.rows(wanted.dtypes[0], main, wanted.runs)
             yield Part("load", 2 * len(load.CONTESTANTS), (("load", row) for row in rows))
         if "models" in wanted.parts:
-            jobs = plan.jobs("models", wanted.stacks, "float32", wanted.threads, (False, True))
-            rows = self._timed("models", jobs, wanted.threads, of="shared")
-            yield Part("models", runs * len(jobs), rows)
-
-    def _in_graph(self, name: str, jobs: Sequence[Job], threads: int) -> Part:
-        rows = self._timed("graph", jobs, threads, self.plan.dtypes)
-        return Part(name, self.plan.runs * len(jobs), rows)
+            jobs = plan.jobs("models", wanted.stacks, "float32", main, (False, True))
+            yield timed("models", "models", jobs, of="shared")
 
     def _timed(
         self, module: str, jobs: Sequence[Job], threads: int, *more: object, of: str = "op"
@@ -189,6 +191,9 @@ class Run:
                 row = {**job.described(), **head, **merged(before, of)}
                 if job.section in ("results", "grid", "kernel_only"):
                     row |= bound(job, self.measured.machines[threads], row["us"][of]["median"])
+                if job.section == "peers":  # which is alone
+                    row |= {"peer": of, "us": row["us"][of]}
+                    del row["ratio"]
                 yield job.section, row
 
     def _head(self, head: dict) -> dict:
@@ -203,11 +208,6 @@ class Run:
         for name in head.keys() & self.found.keys():
             self.found[name] = head.pop(name)
         return head
-
-    def _peer(self, name: str, jobs: Sequence[Job]) -> Rows:
-        for section, row in self._timed("peers", jobs, self.plan.threads, name, of=name):
-            del row["ratio"]
-            yield section, {**row, "peer": name, "us": row["us"][name]}
 
 
 def bound(job: Job, best: limits.Machine, us: float) -> dict:

@@ -66,6 +66,11 @@ def shape(row: dict) -> str:
     return f"{row['inputs']} × {each}, {row['in_features']} → {row['units']}"
 
 
+def threads(n: int) -> str:
+    """'1 thread', '2 threads'."""
+    return f"{n} thread{'s' * (n > 1)}"
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown, padded: it can be read as it is."""
     widths = [max(3, *map(len, column)) for column in zip(heads, *rows, strict=True)]

@@ -201,9 +201,9 @@ def test_another_process_that_fails_costs_only_its_part(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     found = made.run()
     assert len(found["results"]) == 2  # one of each number of threads
-    assert found["skipped"]["in the graph, 1 threads"] == "it died"
+    assert found["skipped"]["in the graph, 1 thread"] == "it died"
     assert found["skipped"]["load"] == "bench.load.steps failed: no message"
-    assert {"in the graph, 2 threads", "kernel only, 1 threads", "memory"} < found["skipped"].keys()
+    assert {"in the graph, 2 threads", "kernel only, 1 thread", "memory"} < found["skipped"].keys()
     assert "bench.load.steps failed: no message" in report.text(found)
 
 
