@@ -7,9 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from bench import compare, machine, report, run, shapes
 from bench.limits import ITEM_BYTES
 from bench.plan import OF_NO_SHAPE, PARTS, PASSES, Plan
@@ -137,15 +134,6 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def show(text: str) -> None:
-    """Prints Markdown: drawn in a terminal, else as it is."""
-    console = Console()
-    if console.is_terminal:
-        console.print(Markdown(text))
-    else:
-        print(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark, or compares two results.
 
@@ -178,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # First, so that nothing is lost should a table fail.
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(report.to_json(found))
-    show(report.text(found))
+    report.show(report.text(found))
     print(f"\nAll figures: {options.out}")
     return INTERRUPTED if found["interrupted"] else 0
 

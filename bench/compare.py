@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.report import machine
+from bench.report import machine, show
 from bench.run import FORMAT, KEY, key
 from bench.tables import over, table
 
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         if not options.force:
             return 2
-    print(text(a, b))
+    show(text(a, b))
     return 0
 
 

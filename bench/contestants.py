@@ -91,9 +91,10 @@ def contestants(backward: bool, jit: bool = False) -> dict[str, Layer]:
     """By name; xla is plain reuse, compiled as a whole. With `jit` all are compiled."""
     wrap = with_backward if backward else lambda forward: forward
     layers = {name: wrap(forward) for name, forward in FORWARD.items()}
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
     if jit:
-        return {name: _compiled(layer) for name, layer in layers.items()}
-    return layers | {"xla": _compiled(layers["plain"])}
+        return {name: compiled(layer) for name, layer in layers.items()}
+    return layers | {"xla": compiled(layers["plain"])}
 
 
 def from_python(operands: Operands, backward: bool) -> dict[str, Layer]:
@@ -122,10 +123,6 @@ def from_python(operands: Operands, backward: bool) -> dict[str, Layer]:
         "keras": of_variables(dense, lambda given: [dense(x) for x in given.xs]),
         "layer": of_variables(shared, lambda given: list(shared(given.xs))),
     }
-
-
-def _compiled(layer: Layer) -> Layer:
-    return tf.function(layer, jit_compile=True, autograph=False)
 
 
 def make_operands(shape: Shape, dtype: str = "float32") -> Operands:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -63,37 +64,29 @@ def _why_no_op(dtype: str) -> str:
 
 def row(job: Job, rounds: int, budget: float) -> dict:
     """Seconds of all contestants in every round, and errors of a job."""
-    shape, eager = job.of.shape, job.section == "eager"
+    shape = job.of.shape
     operands = contestants.make_operands(shape, job.dtype)
-    skipped: dict[str, str] = {}
     kernels: list[tf.Tensor] = []
-    if eager:
+    skipped: dict[str, str] = {}
+    if job.section == "eager":
         layers = judged = contestants.from_python(operands, job.backward)
+        runs = {name: interleaved.calls(partial(f, operands)) for name, f in layers.items()}
+        seconds = interleaved.measure(runs, rounds, budget)
     else:
         layers = contestants.contestants(job.backward, job.jit)
         judged = {name: tf.function(layers[name], autograph=False) for name in GRID_CONTESTANTS}
-        if job.section == "grid":
-            layers = {name: layers[name] for name in GRID_CONTESTANTS}
-        else:
-            skipped = contestants.skipped(shape)
+        skipped = contestants.skipped(shape)
+        names = GRID_CONTESTANTS if job.section == "grid" else layers.keys() - skipped.keys()
+        layers = {name: layer for name, layer in layers.items() if name in names}
         if job.cold:
             last = machine.caches()[-1]
             kernels = timing.copies(operands.kernel, last.size * last.count)
-    layers = {name: layer for name, layer in layers.items() if name not in skipped}
-    if eager:
-        runs = {
-            name: interleaved.calls(lambda layer=layer: layer(operands))
-            for name, layer in layers.items()
-        }
-        seconds = interleaved.measure(runs, rounds, budget)
-    else:
         results = 2 * len(shape.rows) + 2 if job.backward else len(shape.rows)
         seconds = timing.measure(layers, operands, kernels, results, rounds, budget)
-    skipped |= {name: interleaved.LATE for name in layers if name not in seconds}
     return {
         "seconds": seconds,
         "kernels": max(len(kernels), 1),
-        "skipped": skipped,
+        "skipped": skipped | {name: interleaved.LATE for name in layers if name not in seconds},
         "error": {
             name: contestants.error(layer(operands), operands, job.backward)
             for name, layer in judged.items()

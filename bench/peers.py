@@ -7,7 +7,6 @@ into one, as XLA does for TensorFlow.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -91,11 +90,6 @@ def jax_layer(drawn: Operands, dtype: str, backward: bool, threads: int) -> Prep
 
 
 LAYERS = {"torch": torch_layer, "jax": jax_layer}
-
-
-def missing(name: str) -> bool:
-    """Whether a library of LAYERS is not installed."""
-    return importlib.util.find_spec(name) is None
 
 
 def time_shape(

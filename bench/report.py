@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 
+from rich.console import Console
+from rich.markdown import Markdown
+
 from bench import doubts, tables
 from bench.tables import LABELS, Columns, us
 
-SPREADS = {  # by whether there was one run
-    False: "half the distance from the least to the greatest process",
-    True: "half the distance between the quartiles of the rounds",
-}
 USE: Columns = {"use": lambda row: row["use"], "shape": tables.shape}
 
 
@@ -90,19 +89,19 @@ def _eager(rows: Sequence[dict]) -> str:
 def _peers(rows: Sequence[dict], eager: Sequence[dict]) -> str:
     """Times over the op's called from Python too, in another process: no ratio of rounds."""
     ours = {(row["shape"], row["pass"], row["dtype"]): row["us"].get("op") for row in eager}
-    by_peer: dict[str, dict] = {}
+    errors: dict[str, float] = {}
     lines: dict[tuple, dict] = {}
     for row in rows:
         which = (row["shape"], row["pass"], row["dtype"])
         line = lines.setdefault(which, {**row, "op": ours.get(which), "ratio": {}})
-        line["ratio"][row["peer"]] = tables.over(line["op"], row["us"])
-        by_peer.setdefault(row["peer"], {"version": row["version"], "error": 0.0})
-        known = by_peer[row["peer"]]
-        known["error"] = max(known["error"], row["error"])
+        ratio = tables.over(line["op"], row["us"])
+        line["ratio"][row["peer"]] = ratio or f"{us(row['us'])} µs"
+        said = f"{row['peer']} {row['version']}, error at most"
+        errors[said] = max(row["error"], errors.get(said, 0.0))
     columns: Columns = {"op, µs": lambda row: us(row["op"])}
-    table = tables.of_rows([*lines.values()], USE, columns | versus([*by_peer]))
-    said = (f"{n} {of['version']}, error at most {of['error']:.0e}" for n, of in by_peer.items())
-    return f"{table}\n{'; '.join(said)}.\n"
+    columns |= versus(_names([*lines.values()], "ratio"))
+    notes = "; ".join(f"{said} {error:.0e}" for said, error in errors.items())
+    return f"{tables.of_rows([*lines.values()], USE, columns)}\n{notes}.\n"
 
 
 def _memory(rows: Sequence[dict]) -> str:
@@ -204,18 +203,29 @@ def sections(found: dict) -> dict[str, str]:
 
 def text(found: dict) -> str:
     """The tables, with what is needed to read them."""
+    several = "from the least to the greatest process"
+    spread = several if found["runs"] > 1 else "between the quartiles of the rounds"
     lines = [
         machine(found),
-        f"Bias and relu; ± is {SPREADS[found['runs'] == 1]}. Ratios say how many times faster the "
-        "op is than plain reuse (TensorFlow's fused matmul per input), Keras (a Dense per input), "
-        "concat and stack (with their copies), XLA (of plain reuse); bold, and lost, where it is "
-        "slower by more than the spread. Error: the op's largest against float64, relative to its "
-        "tensor (plain reuse's). The limit: the least time of arithmetic (FMA) and of moving the "
-        "operands of each product once, by the level that holds them. The core alone: its forward "
-        f"product, no bias or activation, vs np.matmul ({found['blas']}) of all rows. Memory: of "
-        "forward and backward, above the operands. Load: from the start of a process.\n",
+        f"Bias and relu; ± is half the distance {spread}. Ratios: times faster than plain reuse "
+        "(TensorFlow's fused matmul per input), Keras (a Dense per input), concat and stack (with "
+        "their copies), XLA (of plain reuse); bold where it is slower by more than the spread. "
+        "Error: the op's largest against float64, relative to its tensor (plain reuse's). The "
+        "limit: the least time of arithmetic (FMA) and of moving the operands of each product "
+        "once, by the level that holds them. The core alone: its forward product, no bias or "
+        f"activation, vs np.matmul ({found['blas']}) of all rows. Memory: of forward and backward, "
+        "above the operands. Load: from the start of a process.\n",
     ]
     lines += [f"### {title}\n{table}" for title, table in sections(found).items()]
     lines += [f"- skipped: {name}: {reason}" for name, reason in found["skipped"].items()]
     lines += ["\nInterrupted: this is what was complete by then."] * found["interrupted"]
     return "\n".join(lines)
+
+
+def show(text: str) -> None:
+    """Prints Markdown: drawn in a terminal, else as it is."""
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        print(text)

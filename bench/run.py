@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import itertools
 import shlex
 import sys
@@ -155,7 +156,7 @@ class Run:
                 yield timed(name, "kernel_only", jobs, of="core")
         if "peers" in wanted.parts:
             for name, dtype in itertools.product(peers.LAYERS, wanted.dtypes):
-                if peers.missing(name):
+                if importlib.util.find_spec(name) is None:
                     skipped[name] = "not installed"
                     continue
                 jobs = plan.jobs("peers", wanted.workloads, dtype, main, wanted.passes)
