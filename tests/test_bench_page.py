@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -110,3 +112,17 @@ def test_passes_stand_beside_each_other_over_means_and_losses():
         shown=lambda row: row["shape"] == "b",
     )
     assert "| a" not in short and "geometric mean of 2" in short
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_draws_what_pages_quote(terminal, monkeypatch, capsys):
+    console = functools.partial(Console, force_terminal=terminal, width=80)
+    monkeypatch.setattr(report, "Console", console)
+    text = "### one\n" + tables.table(["a", "b"], [["1", "**0.50×**"]])
+    report.show(text)
+    said = capsys.readouterr().out
+    assert (
+        "0.50×" in said
+        and ("**" in said) != terminal
+        and (said.strip() == text.strip()) != terminal
+    )

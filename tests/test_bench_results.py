@@ -175,6 +175,12 @@ def test_several_runs_are_one_row(monkeypatch):
     ]  # fmt: skip
 
 
+def test_who_is_late_in_one_run_takes_no_part():
+    late = line() | {"seconds": {"op": [1.0] * 3}}
+    row = run.merged([line(), late])
+    assert row["us"].keys() == {"op"} and row["skipped"] == {"plain": LATE}
+
+
 @pytest.mark.parametrize("part", ["eager", "kernel only", "memory", "load", "grid"])
 def test_interruption_of_any_part_keeps_the_others(part, monkeypatch):
     made = run.Run(plan("forward", part), MEASURED, [])
