@@ -1,13 +1,14 @@
 """Times the op against plain reuse, Keras, concat, stack and XLA: `python -m bench --help`.
 
-`shapes` lists what is timed, `contestants` who takes part, `exact` tells how far from float64 they
-are. `timing` holds the method inside the graph, `eager` that of calls from Python, `interleaved`
-the rounds of both. `machine` measures what the machine can do (`probe.cc`), `limits` turns that
-into the least time of a shape. `kernel_only` times the core against NumPy, `peers` other libraries,
-`models` whole models, `memory` measures peaks and `load` what comes before the first result, all in
-processes of their own (`processes`). `run` goes through it all; `report` makes the tables,
-`compare` those of two results, `plots` the pictures; `doubts` says which figures nobody should
-believe. Beside all that, `python -m bench.calls`: what Python adds to a call outside of graphs.
+`shapes` lists what is timed, `plan` what is asked for of it, `contestants` who takes part, `exact`
+tells how far from float64 they are. `timing` holds the method inside the graph (`graph`),
+`interleaved` the rounds of all. `machine` measures what the machine can do (`probe.cc`), `limits`
+turns that into the least time of a shape. `kernel_only` times the core against NumPy, `peers` other
+libraries, `models` whole models, `memory` measures peaks and `load` what comes before the first
+result, all in processes of their own (`processes`). `run` goes through it all; `report` makes the
+tables (`tables`: how they are written), `page` puts them into pages, `compare` tells of two
+results, `plots` draws; `doubts` says which figures nobody should believe. Beside all that,
+`python -m bench.calls`: what Python adds to a call outside of graphs.
 
 The results (`--out`, JSON; a small one with made-up figures is tests/bench_sample.json):
 
@@ -25,8 +26,6 @@ The results (`--out`, JSON; a small one with made-up figures is tests/bench_samp
                    capacity in bytes (null: DRAM), read, write, copy in bytes/s}]}]}
     skipped        {part or peer: why there is nothing of it}
     results        in the graph, a row each of {workload, setting, times, error, bound}, with pass
-    geometric_means of the ratios in results, a row each of {dtype, threads, jit, cold, pass},
-                   with group (one, or all) and ratio {contestant: number}
     eager          calls from Python, a row each of {workload, setting, times, error}, with pass
     grid           inputs x rows, a row each of {workload, setting, times, error, bound}, with pass;
                    only op and plain reuse
@@ -64,6 +63,6 @@ Parts that were not asked for are empty lists. In the rows:
                    of_limit (limit over the op's time), floor_us (limit if all were in L2)
 
 Contestants: op, plain (a fused matmul per input), keras (a Dense called per input), concat, stack
-(a batched matmul; equal rows only), xla (plain reuse, compiled; not where all is); eager has layer
-(SharedDense) too. Rows are told apart by all of workload and setting, pass and peer.
+(a batched matmul; equal rows only), xla (plain reuse, compiled; not where all is); eager has op,
+keras and layer (SharedDense). Rows are told apart by all of workload and setting, pass and peer.
 """

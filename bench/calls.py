@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
-from bench import graph, interleaved, processes
-
-with graph.quiet():  # a few lines that TensorFlow logs when imported heed no log level
-    import tensorflow as tf
-
 import keras
+import tensorflow as tf
 
 import shared_dense as sd
+from bench import interleaved
 from shared_dense.runtime import loader
 
 INPUTS = (2, 8, 64, 128)
@@ -51,22 +47,10 @@ def contestants(inputs: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def timed(call: Callable[[], object]) -> interleaved.Run:
-    """Seconds of so many calls."""
-
-    def run(count: int) -> float:
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        return time.perf_counter() - start
-
-    return run
-
-
 def measure(inputs: int, rounds: int = ROUNDS, budget: float = BUDGET) -> dict[str, float]:
     """Microseconds of a call, the median of the rounds, by contestant."""
-    runs = {name: timed(call) for name, call in contestants(inputs).items()}
-    found = interleaved.measure(runs, rounds, budget, {})
+    runs = {name: interleaved.calls(call) for name, call in contestants(inputs).items()}
+    found = interleaved.measure(runs, rounds, budget)
     return {name: 1e6 * statistics.median(seconds) for name, seconds in found.items()}
 
 
@@ -86,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    processes.exit_quietly(main)
+    sys.exit(main())

@@ -11,44 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.report import machine, show
 from bench.run import FORMAT, KEY, key
+from bench.tables import over, table
 
 # The contestants of which a section with times tells.
 SECTIONS = {
     "results": ("op", "plain"),
-    "eager": ("op", "plain", "layer", "keras"),
+    "eager": ("op", "layer", "keras"),
     "grid": ("op", "plain"),
     "kernel_only": ("core", "numpy"),
     "peers": ("",),
     "models": ("shared", "dense", "concat"),
 }
 MACHINE = ("cpu", "cores", "isa", "caches")
-
-
-def _us(row: dict, name: str) -> dict[str, float]:
-    return row["us"][name] if name else row["us"]
-
-
-def ratio(a: dict[str, float], b: dict[str, float]) -> dict:
-    """B's median over A's, the least and the most that their spreads allow, and whether it
-    changed: by more than the spread, that is where the two do not overlap.
-    """
-    least, most = b["low"] / a["high"], b["high"] / a["low"]
-    return {
-        "median": b["median"] / a["median"],
-        "least": least,
-        "most": most,
-        "changed": not least <= 1 <= most,
-    }
-
-
-def differences(a: dict, b: dict) -> list[str]:
-    """In what the machines differ, in words."""
-    return [
-        f"{field} {a['machine'][field]} against {b['machine'][field]}"
-        for field in MACHINE
-        if a["machine"][field] != b["machine"][field]
-    ]
 
 
 def _name(which: Sequence) -> str:
@@ -60,32 +36,31 @@ def _name(which: Sequence) -> str:
     return " ".join(word for word in words if word)
 
 
-def _cell(found: dict) -> str:
-    mark = " " if not found["changed"] else "+" if found["median"] < 1 else "!"
-    return f"{found['median']:.3f} [{found['least']:.3f}, {found['most']:.3f}] {mark}"
+def _us(row: dict, name: str) -> dict | None:
+    return row["us"].get(name) if name else row["us"]
+
+
+def _cell(a: dict | None, b: dict | None) -> str:
+    """Of two times; marked where the spreads do not overlap."""
+    found = over(a, b)
+    if not found:
+        return ""
+    mark = "+" * (found["high"] < 1) + "!" * (found["low"] > 1)
+    return f"{found['median']:.3f} [{found['low']:.3f}, {found['high']:.3f}] {mark}".rstrip()
 
 
 def _section(title: str, names: Sequence[str], a: list[dict], b: list[dict]) -> list[str]:
     before, after = ({key(row): row for row in rows} for rows in (a, b))
-    both = [which for which in before if which in after]
-    lines = []
-    if both:
-        width = max(len(_name(which)) for which in both)
-        head = "".join(f"{name or 'time':>26}" for name in names)
-        lines += ["", title, f"{'':<{width}}{head}"]
-        for which in both:
-            a_row, b_row = before[which], after[which]
-            cells = ""
-            for name in names:
-                known = not name or name in a_row["us"].keys() & b_row["us"].keys()
-                cell = _cell(ratio(_us(a_row, name), _us(b_row, name))) if known else ""
-                cells += f"{cell:>26}"
-            lines.append(f"{_name(which):<{width}}{cells}".rstrip())
+    rows = [
+        [_name(which), *(_cell(_us(before[which], n), _us(after[which], n)) for n in names)]
+        for which in before
+        if which in after
+    ]
+    lines = [f"\n{table([title, *(name or 'time' for name in names)], rows)}"] if rows else []
     for which, here, there in (("first", before, after), ("second", after, before)):
-        alone = [one for one in here if one not in there]
+        alone = [_name(one) for one in here if one not in there]
         if alone:
-            more = f", such as {_name(alone[0])}" if len(alone) > 1 else f": {_name(alone[0])}"
-            lines += ["", f"{title}: {len(alone)} only in the {which}{more}"]
+            lines.append(f"\n{title}: {len(alone)} only in the {which}, such as {alone[0]}")
     return lines
 
 
@@ -93,11 +68,11 @@ def reproduced(a: dict, b: dict) -> list[str]:
     """How far the second's ratios are from the first's, in words: what a speed-up is worth."""
     off, within = [], 0
     for section in SECTIONS:
-        after = {key(row): row for row in b[section]}
+        after = {key(row): row.get("ratio", {}) for row in b[section]}  # peers have none
         for row in a[section]:
-            ratios = row.get("ratio", {})  # peers have none
-            for name in ratios.keys() & after.get(key(row), {}).get("ratio", {}).keys():
-                first, second = ratios[name], after[key(row)]["ratio"][name]["median"]
+            ratios, others = row.get("ratio", {}), after.get(key(row), {})
+            for name in ratios.keys() & others.keys():
+                first, second = ratios[name], others[name]["median"]
                 off.append(abs(math.log(second / first["median"])))
                 within += first["low"] <= second <= first["high"]
     if not off:
@@ -112,19 +87,9 @@ def reproduced(a: dict, b: dict) -> list[str]:
 
 def text(a: dict, b: dict) -> str:
     """The table, with what is needed to read it."""
-    lines = []
-    for which, found in (("first", a), ("second", b)):
-        made = found["commit"]
-        revision = "no git checkout"
-        if made:
-            revision = f"commit {made['hash'][:12]}" + (", with changes" if made["dirty"] else "")
-        lines.append(f"{which}: {revision}, {found['date']}; {found['command']}")
-    for name in sorted(a["versions"].keys() | b["versions"].keys()):
-        old, new = a["versions"].get(name), b["versions"].get(name)
-        if old != new:
-            lines.append(f"{name}: {old}, then {new}")
+    lines = [f"{which}: {machine(found)}" for which, found in (("first", a), ("second", b))]
     lines.append(
-        "time of the second over that of the first [least, most that the spreads of both allow]; "
+        "Time of the second over that of the first [least, most that the spreads of both allow]; "
         "changed by more than the spread: + faster, ! slower. Where plain reuse, too, has changed, "
         "so has the machine."
     )
@@ -173,14 +138,19 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    different = differences(a, b)
+    of_a, of_b = a["machine"], b["machine"]
+    different = [f"{f} {of_a[f]} against {of_b[f]}" for f in MACHINE if of_a[f] != of_b[f]]
     if different:
-        print(f"Different machines: {'; '.join(different)}", file=sys.stderr)
+        print(
+            f"Different machines: {'; '.join(different)}\n"
+            "Their times tell nothing about the code; --force compares them all the same.",
+            file=sys.stderr,
+        )
         if not options.force:
-            print(
-                "Their times tell nothing about the code; --force compares them all the same.",
-                file=sys.stderr,
-            )
             return 2
-    print(text(a, b))
+    show(text(a, b))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,17 +11,8 @@ import tensorflow as tf
 
 import shared_dense as sd
 from bench import exact
+from bench.exact import Operands
 from bench.shapes import Shape
-
-
-class Operands(NamedTuple):
-    """What a layer takes, and the gradients that flow into its outputs."""
-
-    xs: list
-    kernel: tf.Tensor
-    bias: tf.Tensor
-    dys: list
-
 
 Layer = Callable[[Operands], list]  # outputs; with backward, then dX of each, dW and db
 
@@ -101,25 +91,47 @@ def contestants(backward: bool, jit: bool = False) -> dict[str, Layer]:
     """By name; xla is plain reuse, compiled as a whole. With `jit` all are compiled."""
     wrap = with_backward if backward else lambda forward: forward
     layers = {name: wrap(forward) for name, forward in FORWARD.items()}
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
     if jit:
-        return {name: _compiled(layer) for name, layer in layers.items()}
-    return layers | {"xla": _compiled(layers["plain"])}
+        return {name: compiled(layer) for name, layer in layers.items()}
+    return layers | {"xla": compiled(layers["plain"])}
 
 
-def _compiled(layer: Layer) -> Layer:
-    return tf.function(layer, jit_compile=True, autograph=False)
+def from_python(operands: Operands, backward: bool) -> dict[str, Layer]:
+    """Those called from Python: the op, and layers as users have them, with variables of their own:
+    a Dense called per input (keras), and SharedDense (layer).
+    """
+    in_features, units = operands.kernel.shape
+    settings = {"units": units, "activation": "relu", "dtype": operands.kernel.dtype.name}
+    dense, shared = keras.layers.Dense(**settings), sd.SharedDense(**settings)
+    for made in (dense, shared):
+        made.build((None, in_features))
+        made.set_weights([operands.kernel, operands.bias])
+
+    def of_variables(made: keras.layers.Layer, call: Layer) -> Layer:
+        def layer(given: Operands) -> list:
+            sources = [*given.xs, *(weight.value for weight in made.weights)]
+            with tf.GradientTape() as tape:
+                tape.watch(given.xs)
+                ys = call(given)
+            return [*ys, *tape.gradient(ys, sources, output_gradients=given.dys)]
+
+        return layer if backward else call
+
+    return {
+        "op": with_backward(op) if backward else op,
+        "keras": of_variables(dense, lambda given: [dense(x) for x in given.xs]),
+        "layer": of_variables(shared, lambda given: list(shared(given.xs))),
+    }
 
 
 def make_operands(shape: Shape, dtype: str = "float32") -> Operands:
     """The numbers that exact.draw draws, as tensors."""
-    drawn = tf.nest.map_structure(
-        lambda x: tf.cast(tf.constant(x), dtype), exact.draw(shape, dtype)
-    )
-    return Operands(*drawn)
+    return tf.nest.map_structure(lambda x: tf.cast(x, dtype), exact.draw(shape, dtype))
 
 
 def error(results: Sequence[tf.Tensor], operands: Operands, backward: bool) -> float:
     """Largest error over all results of a layer, each relative to the largest of its tensor."""
-    drawn = exact.Drawn(*tf.nest.map_structure(np.asarray, operands))
+    drawn = tf.nest.map_structure(np.asarray, operands)
     dtype = operands.kernel.dtype.name
     return exact.error([np.asarray(y) for y in results], drawn, backward, dtype)

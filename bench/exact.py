@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,16 +12,16 @@ from bench.shapes import Shape
 SLICES = 3
 
 
-class Drawn(NamedTuple):
-    """What a layer takes, and the gradients that flow into its outputs, as NumPy arrays."""
+class Operands(NamedTuple):
+    """What a layer takes, and the gradients that flow into its outputs, as arrays or tensors."""
 
-    xs: list[np.ndarray]
-    kernel: np.ndarray
-    bias: np.ndarray
-    dys: list[np.ndarray]
+    xs: list
+    kernel: Any
+    bias: Any
+    dys: list
 
 
-def draw(shape: Shape, dtype: str) -> Drawn:
+def draw(shape: Shape, dtype: str) -> Operands:
     """Normal numbers, the same on every run; outputs are of order one, half of them positive.
 
     In float32, also for narrower types: the caller rounds. In float64 for float64.
@@ -32,7 +32,7 @@ def draw(shape: Shape, dtype: str) -> Drawn:
     def normal(*size: int, scale: int = 1) -> np.ndarray:
         return rng.standard_normal(size, drawn) / np.sqrt(scale).astype(drawn)
 
-    return Drawn(
+    return Operands(
         [normal(rows, shape.in_features) for rows in shape.rows],
         normal(shape.in_features, shape.units, scale=shape.in_features),
         normal(shape.units),
@@ -72,7 +72,7 @@ def _slices(values: np.ndarray, bits: int, axis: int) -> list[np.ndarray]:
     return parts
 
 
-def layer(operands: Drawn, signs: Sequence[np.ndarray] | None, dtype: str) -> list[np.ndarray]:
+def layer(operands: Operands, signs: Sequence[np.ndarray] | None, dtype: str) -> list[np.ndarray]:
     """Outputs and, given where they are positive, gradients, in float64; for float64 more precise.
 
     Where a sum is within rounding of zero, relu may rightly have slope zero or one. `signs` says
@@ -90,7 +90,7 @@ def layer(operands: Drawn, signs: Sequence[np.ndarray] | None, dtype: str) -> li
     return values
 
 
-def error(results: Sequence[np.ndarray], operands: Drawn, backward: bool, dtype: str) -> float:
+def error(results: Sequence[np.ndarray], operands: Operands, backward: bool, dtype: str) -> float:
     """Largest error over all results, each relative to the largest value of its tensor.
 
     Args:

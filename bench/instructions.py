@@ -130,7 +130,7 @@ def differs(kept: Mapping[str, str], found: Mapping[str, str]) -> str:
     """Why counts under these conditions cannot be compared; "" where they can."""
     return "; ".join(
         f"{name} is '{found.get(name)}' here and '{kept.get(name)}' in {KEPT.name}"
-        for name in sorted(kept.keys() | found.keys())
+        for name in {**kept, **found}
         if kept.get(name) != found.get(name)
     )
 
@@ -138,12 +138,12 @@ def differs(kept: Mapping[str, str], found: Mapping[str, str]) -> str:
 def compare(kept: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
     """What is wrong with the counts that were found, a line each."""
     wrong = []
-    for name in [*kept, *(name for name in found if name not in kept)]:
-        if name not in kept or name not in found:
-            where = "counted" if name not in found else f"in {KEPT.name}"
+    for name in {**kept, **found}:
+        old, new = kept.get(name), found.get(name)
+        if old is None or new is None:
+            where = "counted" if new is None else f"in {KEPT.name}"
             wrong.append(f"{name}: not {where} any more or not yet; {UPDATE}")
             continue
-        old, new = kept[name], found[name]
         change = f"{name}: {old:,} instructions before, {new:,} now ({new / old - 1:+.1%})"
         if new > old * (1 + TOLERANCE):
             wrong.append(f"{change}: slower; {UPDATE}")

@@ -1,45 +1,26 @@
 """The kernel alone: the core's forward product against NumPy's matmul, without TensorFlow.
 
 The core takes the inputs where they lie; NumPy takes them already concatenated, so its BLAS has
-nothing to do but one product. Both write memory that was there before. Runs in a process of its
-own for each number of threads, because OpenBLAS reads its number once:
-
-    python -m bench.kernel_only --threads 2 --dtype float32 --rounds 15 --budget 0.05 SHAPE...
-
-prints a line of JSON about the BLAS and then one for each shape.
+nothing to do but one product. Both write memory that was there before. In a process of its own for
+each number of threads (`processes`).
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import sysconfig
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import threadpoolctl
 
-from bench import interleaved, machine, processes, shapes
+from bench import interleaved, processes
+from bench.plan import Job
 from bench.shapes import Shape
+from shared_dense import _core
 
 DTYPES = ("float32", "float64")  # those that NumPy multiplies with BLAS
 # OpenBLAS's threads spin for about 0.1 s after a product and would slow what comes next.
 SETTLE_STEP, SETTLE_STEPS = 0.01, 100  # seconds of a look, and how many at most
-
-
-def load_core() -> ModuleType:
-    """shared_dense._core from its file: importing the package would import TensorFlow."""
-    package = importlib.util.find_spec("shared_dense")
-    assert package is not None and package.submodule_search_locations
-    folder = Path(package.submodule_search_locations[0])
-    path = folder / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-    spec = importlib.util.spec_from_file_location("_core", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def aligned(values: np.ndarray) -> np.ndarray:
@@ -51,50 +32,18 @@ def aligned(values: np.ndarray) -> np.ndarray:
     return copy
 
 
-def blas_name() -> str:
-    """The library behind np.matmul and the kernel it chose, as far as threadpoolctl tells."""
-    try:
-        import threadpoolctl
-    except ImportError:
-        built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return f"{built['name']} {built['version']} (threadpoolctl would name its kernel)"
+def blas(threads: int) -> str:
+    """Gives NumPy's BLAS so many threads and tells its name, with the kernel it chose.
+
+    Raises:
+        RuntimeError: it does not take them.
+    """
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
     for library in threadpoolctl.threadpool_info():
-        if library["user_api"] == "blas":
+        if library["user_api"] == "blas" and library["num_threads"] == threads:
             kernel = library.get("architecture", "an unknown")
             return f"{library['internal_api']} {library['version']}, {kernel} kernel"
-    return "no BLAS that threadpoolctl knows"
-
-
-def busy_threads(size: int = 768, attempts: int = 3) -> float:
-    """How many processors a large np.matmul keeps busy: at most the number of its threads."""
-    a = np.ones((size, size), np.float32)
-    out = np.empty_like(a)
-    most = 0.0
-    for _ in range(attempts):
-        start, busy = time.perf_counter(), time.process_time()
-        for _ in range(4):
-            np.matmul(a, a, out=out)
-        most = max(most, (time.process_time() - busy) / (time.perf_counter() - start))
-    return most
-
-
-def why_no_numpy(threads: int) -> str:
-    """Why NumPy is no contestant on so many threads, "" if it is one.
-
-    Other libraries than OpenBLAS read their number elsewhere, and an environment may hold it down.
-    """
-    found = busy_threads()
-    if round(found) == threads:
-        return ""
-    return f"a large np.matmul keeps {found:.1f} processors busy, the core has {threads} threads"
-
-
-def _numpy_seconds(x: np.ndarray, kernel: np.ndarray, y: np.ndarray, calls: int) -> float:
-    np.matmul(x, kernel, out=y)  # wakes the threads, fetches the operands
-    start = time.perf_counter()
-    for _ in range(calls):
-        np.matmul(x, kernel, out=y)
-    return time.perf_counter() - start
+    raise RuntimeError(f"NumPy has no BLAS that takes {threads} threads")
 
 
 def _settle() -> None:
@@ -106,17 +55,8 @@ def _settle() -> None:
             return
 
 
-def time_shape(
-    core: ModuleType,
-    shape: Shape,
-    dtype: str,
-    threads: int,
-    rounds: int,
-    budget: float,
-    no_numpy: str = "",
-) -> dict:
-    """Seconds of both in every round, and how far the results differ; of NumPy none where
-    `no_numpy` says why.
+def time_shape(shape: Shape, dtype: str, threads: int, rounds: int, budget: float) -> dict:
+    """Seconds of both in every round, and how far the results differ.
 
     A product of 1 x 1 takes as long as it takes to call np.matmul from Python; that is taken off.
     """
@@ -127,66 +67,32 @@ def time_shape(
     xs = [aligned(x) for x in np.split(stacked, ends)]
     want = aligned(np.zeros((len(stacked), shape.units), dtype))
     got = [aligned(np.zeros_like(y)) for y in np.split(want, ends)]
-    one = np.ones((1, 1), dtype)
-
-    def run_core(calls: int) -> float:
-        return core.time_forward(xs, kernel, got, calls, threads)
+    one, made = np.ones((1, 1), dtype), np.ones((1, 1), dtype)
+    multiply = interleaved.calls(lambda: np.matmul(stacked, kernel, out=want))
 
     def run_numpy(calls: int) -> float:
-        seconds = _numpy_seconds(stacked, kernel, want, calls)
+        multiply(1)  # wakes the threads, fetches the operands
+        seconds = multiply(calls)
         if threads > 1:
             _settle()
         return seconds
 
-    def run_nothing(calls: int) -> float:
-        return _numpy_seconds(one, one, one.copy(), calls)
-
-    runs: dict[str, interleaved.Run] = {"core": run_core, "numpy": run_numpy}
-    if no_numpy:
-        del runs["numpy"]
-        np.matmul(stacked, kernel, out=want)
-    seconds = interleaved.measure(runs, rounds, budget, {"numpy": run_nothing})
+    runs = {
+        "core": lambda calls: _core.time_forward(xs, kernel, got, calls, threads),
+        "numpy": run_numpy,
+    }
+    empty = {"numpy": interleaved.calls(lambda: np.matmul(one, one, out=made))}
+    seconds = interleaved.measure(runs, rounds, budget, empty)
     return {
         "seconds": seconds,
-        "skipped": {"numpy": no_numpy} if no_numpy else {},
+        "skipped": {},
         "difference": float(np.abs(np.concatenate(got) - want).max() / np.abs(want).max()),
     }
 
 
-def measure(
-    timed: Sequence[Shape], dtype: str, threads: int, rounds: int, budget: float
-) -> Iterator[dict]:
-    """What the process of its own prints, line by line: the BLAS, then a row for each shape.
-
-    Raises:
-        RuntimeError: the process failed; the message is the last it said.
-    """
-    arguments = ["--threads", threads, "--dtype", dtype, "--rounds", rounds, "--budget", budget]
-    arguments += [shape.name for shape in timed]
-    return processes.lines("bench.kernel_only", arguments, {"OPENBLAS_NUM_THREADS": str(threads)})
-
-
-def main() -> int:
-    """Times the shapes of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.kernel_only")
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--dtype", choices=DTYPES, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--budget", type=float, required=True)
-    parser.add_argument("shapes", nargs="+", type=shapes.parse)
-    options = parser.parse_args()
-    machine.confine(options.threads)
-    core = load_core()
-    processes.say({"blas": blas_name()})
-    no_numpy = why_no_numpy(options.threads)
-    for shape in options.shapes:
-        processes.say_row(
-            f"kernel only, {shape.name}",
-            time_shape, core, shape, options.dtype, options.threads, options.rounds, options.budget,
-            no_numpy,
-        )  # fmt: skip
-    return 0
-
-
-if __name__ == "__main__":
-    processes.exit_quietly(main)
+def rows(jobs: Sequence[Job], threads: int, rounds: int, budget: float) -> Iterator[dict]:
+    """The BLAS, then a row of each job."""
+    yield {"blas": blas(threads)}
+    for job in jobs:
+        given = (job.of.shape, job.dtype, threads, rounds, budget)
+        yield processes.tried(job.name, time_shape, *given)

@@ -33,15 +33,13 @@ from typing import NamedTuple
 from bench.shapes import Shape
 
 ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "half": 2}
-# Half types are multiplied in float32.
-FMA_DTYPE = {"float32": "float32", "float64": "float64", "bfloat16": "float32", "half": "float32"}
 
 
 class Level(NamedTuple):
     """A level of memory as all threads of a run see it together."""
 
     name: str
-    capacity: float  # bytes; infinite for DRAM
+    capacity: int | None  # bytes; None for DRAM, which holds everything
     read: float  # bytes per second
     write: float  # bytes per second
     copy: float  # bytes read plus bytes written per second
@@ -51,7 +49,11 @@ class Machine(NamedTuple):
     """What a number of threads can do at best."""
 
     fma: dict[str, float]  # dtype: floating-point operations per second, a multiply-add being two
-    levels: tuple[Level, ...]  # smallest first, from L2; empty where bandwidths are unknown
+    levels: tuple[Level, ...]  # smallest first, from L2
+
+    def peak(self, dtype: str) -> float:
+        """Of products; those of half types are made in float32."""
+        return self.fma["float64" if dtype == "float64" else "float32"]
 
 
 class Traffic(NamedTuple):
@@ -90,15 +92,13 @@ def traffic(shape: Shape, backward: bool, item_bytes: int, bias: bool = True) ->
     return Traffic(read * item_bytes, written * item_bytes, held * item_bytes)
 
 
-def level_of(held: int, machine: Machine) -> Level | None:
-    """The smallest level that holds so many bytes; None where none was measured."""
-    return next((level for level in machine.levels if held <= level.capacity), None)
+def level_of(held: int, machine: Machine) -> Level:
+    """The smallest level that holds so many bytes."""
+    return next(lv for lv in machine.levels if lv.capacity is None or held <= lv.capacity)
 
 
-def _limit(flops: float, moved: Traffic, peak: float, level: Level | None) -> Limit:
+def _limit(flops: float, moved: Traffic, peak: float, level: Level) -> Limit:
     arithmetic = flops / peak
-    if level is None:
-        return Limit(arithmetic, "FMA")
     memory = max(
         moved.read / level.read,
         moved.written / level.write,
@@ -126,23 +126,15 @@ def limit(
         cold: whether the kernel comes from DRAM.
     """
     if cold:
-        return _cold_limit(shape, backward, dtype, machine)
+        warm, dram = floor(shape, backward, dtype, machine), machine.levels[-1]
+        kernel = shape.in_features * shape.units * ITEM_BYTES[dtype] / dram.read
+        return max(warm, Limit(kernel, dram.name))
     moved = traffic(shape, backward, ITEM_BYTES[dtype], bias)
     level = level_of(moved.held, machine)
-    return _limit(shape.flops(backward), moved, machine.fma[FMA_DTYPE[dtype]], level)
-
-
-def _cold_limit(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:
-    warm = floor(shape, backward, dtype, machine)
-    if not machine.levels:
-        return warm
-    dram = machine.levels[-1]
-    kernel = shape.in_features * shape.units * ITEM_BYTES[dtype] / dram.read
-    return max(warm, Limit(kernel, dram.name))
+    return _limit(shape.flops(backward), moved, machine.peak(dtype), level)
 
 
 def floor(shape: Shape, backward: bool, dtype: str, machine: Machine) -> Limit:
     """Least seconds with every tensor in the fastest level: what comes in under it is no timing."""
-    moved = traffic(shape, backward, ITEM_BYTES[dtype])
-    level = machine.levels[0] if machine.levels else None
-    return _limit(shape.flops(backward), moved, machine.fma[FMA_DTYPE[dtype]], level)
+    moved, peak = traffic(shape, backward, ITEM_BYTES[dtype]), machine.peak(dtype)
+    return _limit(shape.flops(backward), moved, peak, machine.levels[0])

@@ -1,27 +1,22 @@
 """How long a process takes from its start to its first result, step by step.
 
-    python -m bench.load NAME GRAPH_OR_XLA DTYPE
-
-prints {step: seconds} as JSON. Imports are those of a warm file system: the first process of all
-would measure the disk.
+Imports are those of a warm file system: the first process of all would measure the disk.
 """
 
 from __future__ import annotations
 
-import sys
+import itertools
 import time
 from collections.abc import Iterator
 
 from bench import medians, processes
-from bench.graph import ENVIRONMENT, quiet
 from bench.shapes import Shape
 
 SHAPE = Shape((8,) * 8, 1024, 1024)
 CONTESTANTS = ("op", "plain")
-WAYS = ("graph", "xla")
 
 
-def steps(name: str, jit: bool, dtype: str) -> dict[str, float]:
+def steps(name: str, jit: bool, dtype: str) -> Iterator[dict]:
     """Seconds of every step, of forward and backward of SHAPE, in a process that did nothing yet.
 
     TensorFlow imports Keras. Plain reuse does not need this library: importing it is not counted.
@@ -34,8 +29,8 @@ def steps(name: str, jit: bool, dtype: str) -> dict[str, float]:
         seconds[step] = time.perf_counter() - then
         then = time.perf_counter()
 
-    with quiet():
-        import tensorflow as tf
+    import tensorflow as tf
+
     done("import tensorflow")
     if name == "op":
         import shared_dense as sd
@@ -55,33 +50,22 @@ def steps(name: str, jit: bool, dtype: str) -> dict[str, float]:
     done("compile and first call" if jit else "first call")
     function(operands)
     done("second call")
-    return seconds
+    yield seconds
 
 
-def rows(dtype: str, repeats: int) -> Iterator[dict]:
+def rows(dtype: str, threads: int, repeats: int) -> Iterator[dict]:
     """A row for each contestant and way, as the results have it.
 
     Raises:
         RuntimeError: a process failed; the message is the last it said.
     """
-    for way in WAYS:
-        for name in CONTESTANTS:
-            found = []
-            for _ in range(repeats):
-                found += processes.lines("bench.load", [name, way, dtype], ENVIRONMENT)
-            yield {
-                "contestant": name,
-                "dtype": dtype,
-                "jit": way == "xla",
-                "seconds": {step: medians.spread([[f[step]] for f in found]) for step in found[0]},
-            }
-
-
-def main() -> int:
-    """Prints the steps of the contestant named on the command line."""
-    processes.say(steps(sys.argv[1], sys.argv[2] == "xla", sys.argv[3]))
-    return 0
-
-
-if __name__ == "__main__":
-    processes.exit_quietly(main)
+    for jit, name in itertools.product((False, True), CONTESTANTS):
+        found = []
+        for _ in range(repeats):
+            found += processes.lines("bench.load.steps", name, jit, dtype, threads=threads)
+        yield {
+            "contestant": name,
+            "dtype": dtype,
+            "jit": jit,
+            "seconds": {step: medians.spread([[f[step]] for f in found]) for step in found[0]},
+        }

@@ -5,13 +5,13 @@ Nothing here imports NumPy or TensorFlow, whose threads would disturb the probe.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
-import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +21,10 @@ from bench.limits import Level, Machine
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(__file__).resolve().parent / "probe.cc"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-pthread")
-REPEATS, QUICK_REPEATS = 15, 3
+REPEATS = 15
 # Where the system does not say: bytes of one L1, L2 and L3.
 ASSUMED_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+SAID = "measured by bench/probe.cc, the best of several runs"  # of where the figures are from
 LEAST_DRAM = 256 << 20  # bytes that no cache holds a part of worth mentioning
 
 
@@ -43,25 +44,18 @@ class Measured(NamedTuple):
     """The machine at several numbers of threads."""
 
     machines: dict[int, Machine]
-    source: str  # where the figures are from, in words
     caches: tuple[Cache, ...]
 
 
 def cpu_name() -> str:
     """The processor's model, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        if models:
-            return models[0].split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return models[0].strip() if models else platform.machine()
 
 
-def cpus() -> Sequence[int]:
+def cpus() -> list[int]:
     """Processors on which this process may run."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return range(os.cpu_count() or 1)
+    return sorted(os.sched_getaffinity(0))
 
 
 def apart(system: Path = Path("/sys/devices/system/cpu")) -> list[int]:
@@ -81,32 +75,24 @@ def confine(threads: int) -> None:
     """Leaves this process as many processors as it has threads, on cores of their own as far as
     there are: no contestant has more of them than another, whatever threads it starts.
     """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, apart()[:threads])
+    os.sched_setaffinity(0, apart()[:threads])
 
 
 def caches(system: Path = Path("/sys/devices/system/cpu")) -> tuple[Cache, ...]:
     """L1 to L3 as Linux describes them, or else ASSUMED_CACHES."""
-    sizes: dict[str, int] = {}
-    instances: dict[str, set[str]] = {}
-    for cpu in cpus():
-        for index in sorted((system / f"cpu{cpu}" / "cache").glob("index*")):
-            try:
-                level, kind, size, shared = (
-                    (index / name).read_text().strip()
-                    for name in ("level", "type", "size", "shared_cpu_list")
-                )
-            except OSError:
-                continue
-            if kind == "Instruction" or not size.endswith("K"):
-                continue
-            name = f"L{level}"
-            sizes[name] = int(size[:-1]) << 10
-            instances.setdefault(name, set()).add(shared)
-    if not {"L1", "L2"} <= sizes.keys():
+    found: dict[tuple[str, int], set[str]] = {}  # of name and size: the processors of each
+    for index in (i for cpu in cpus() for i in (system / f"cpu{cpu}" / "cache").glob("index*")):
+        try:
+            names = ("level", "type", "size", "shared_cpu_list")
+            level, kind, size, shared = ((index / name).read_text().strip() for name in names)
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K"):
+            found.setdefault((f"L{level}", int(size[:-1]) << 10), set()).add(shared)
+    if not {"L1", "L2"} <= {name for name, _ in found}:
         count = {"L1": len(cpus()), "L2": len(cpus()), "L3": 1}
         return tuple(Cache(name, size, count[name]) for name, size in ASSUMED_CACHES.items())
-    return tuple(Cache(name, sizes[name], len(instances[name])) for name in sorted(sizes))
+    return tuple(Cache(*of, len(shared)) for of, shared in sorted(found.items()))
 
 
 def working_sets(levels: Sequence[Cache], threads: int) -> dict[str, int]:
@@ -117,101 +103,58 @@ def working_sets(levels: Sequence[Cache], threads: int) -> dict[str, int]:
 
 
 def compile_probe(folder: Path) -> Path:
-    """The compiled probe, kept in the folder until source, flags, compiler or processor change.
+    """The compiled probe.
 
     Raises:
         RuntimeError: there is no compiler, or it fails; the message says which.
     """
     compiler = os.environ.get("CXX", "c++").split()
     if shutil.which(compiler[0]) is None:
-        raise RuntimeError(f"there is no C++ compiler ({compiler[0]})")
-    key = SOURCE.read_bytes() + " ".join([*compiler, *FLAGS, cpu_name()]).encode()
-    program = folder / f"probe-{hashlib.sha256(key).hexdigest()[:12]}"
-    if not program.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = program.with_suffix(f".{os.getpid()}")
-        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(unfinished)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            first = next(iter(done.stderr.splitlines()), "no message")
-            raise RuntimeError(f"{compiler[0]} does not compile bench/probe.cc ({first})")
-        unfinished.rename(program)
+        raise RuntimeError(f"no limit to compare with: there is no C++ compiler ({compiler[0]})")
+    program = folder / "probe"
+    _output([*compiler, *FLAGS, str(SOURCE), "-o", str(program)])
     return program
 
 
-def _json_of(command: Sequence[str]) -> dict:
+def _output(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{Path(command[0]).name} failed: {reason}")
-    return json.loads(done.stdout)
+        reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+        raise RuntimeError(f"no limit to compare with: {Path(command[0]).name} failed: {reason}")
+    return done.stdout
 
 
 def from_probe(found: dict, levels: Sequence[Cache]) -> Machine:
     """The machine of what the probe printed; L1 is measured, but no shape lives in it."""
-    capacity = {cache.name: cache.capacity(found["threads"]) for cache in levels}
-    return Machine(
-        found["fma"],
-        tuple(
-            Level(name, capacity.get(name, float("inf")), **rates)
-            for name, rates in found["levels"].items()
-            if name != "L1"
-        ),
-    )
+    capacity = {cache.name: cache.capacity(found["threads"]) for cache in levels} | {"DRAM": None}
+    rates = zip(capacity.items(), found["levels"], strict=True)
+    return Machine(found["fma"], tuple(Level(*of, **rate) for of, rate in rates if of[0] != "L1"))
 
 
-def _numpy_peak(threads: int, repeats: int) -> Machine:
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "bench.numpy_peak", str(repeats)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True
-    )
-    return Machine(json.loads(done.stdout), ())
+def measure(threads: Sequence[int]) -> Measured:
+    """The machine at each of the numbers of threads, in a few seconds.
 
-
-def measure(threads: Sequence[int], quick: bool, folder: Path = ROOT / "out") -> Measured:
-    """The machine at each of the numbers of threads, in a few seconds; without a compiler, less.
-
-    Args:
-        threads: numbers of threads to measure.
-        quick: fewer repetitions.
-        folder: where the compiled probe is kept.
+    Raises:
+        RuntimeError: the probe does not compile or run; the message says why.
     """
-    repeats = QUICK_REPEATS if quick else REPEATS
     levels = caches()
-    try:
-        program = str(compile_probe(folder))
-        machines = {}
+    machines = {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(compile_probe(Path(folder)))
         for n in threads:
-            sets = [f"{name}={size}" for name, size in working_sets(levels, n).items()]
-            machines[n] = from_probe(_json_of([program, str(n), str(repeats), *sets]), levels)
-    except (RuntimeError, OSError, ValueError) as error:
-        source = (
-            f"only of arithmetic, by NumPy's best large matmul, a proxy for the FMA peak: {error}"
-        )
-        return Measured({n: _numpy_peak(n, repeats) for n in threads}, source, levels)
-    return Measured(machines, "measured by bench/probe.cc, the best of several runs", levels)
+            sets = working_sets(levels, n).values()
+            found = json.loads(_output([program, *map(str, (n, REPEATS, *sets))]))
+            machines[n] = from_probe(found, levels)
+    return Measured(machines, levels)
 
 
 def described(measured: Measured) -> dict:
     """The machine's limits as the results keep them: rates per second, capacities in bytes."""
-    return {
-        "source": measured.source,
-        "machines": [
-            {
-                "threads": threads,
-                "fma": found.fma,
-                "levels": [
-                    # DRAM holds everything, but infinity is no JSON.
-                    {**level._asdict(), "capacity": None}
-                    if level.capacity == float("inf")
-                    else level._asdict()
-                    for level in found.levels
-                ],
-            }
-            for threads, found in measured.machines.items()
-        ],
-    }
+    machines = [
+        {"threads": threads, "fma": found.fma, "levels": [lv._asdict() for lv in found.levels]}
+        for threads, found in measured.machines.items()
+    ]
+    return {"source": SAID, "machines": machines}
 
 
 def commit() -> dict | None:

@@ -27,22 +27,16 @@ def spread(runs: Sequence[Sequence[float]], scale: float = 1.0) -> dict[str, flo
     return {"median": scale * float(median), "low": scale * float(low), "high": scale * float(high)}
 
 
-def spread_of(values: dict[str, float]) -> float:
-    """Half the distance from low to high, as a part of the median."""
-    return (values["high"] - values["low"]) / 2 / values["median"]
-
-
-def ratios(runs: Sequence[Seconds], name: str, of: str = "op") -> dict[str, float]:
-    """How many times the time of `of` the named one took, round by round."""
-    return spread([[b / a for a, b in zip(s[of], s[name], strict=True)] for s in runs])
-
-
 def times(runs: Sequence[Seconds], of: str = "op") -> dict[str, dict]:
-    """Microseconds of all that every run timed, and ratios of all others to `of`, as the rows of
-    the results have it.
+    """Microseconds of all that every run timed, and how many times the time of `of` all others
+    took, round by round, as the rows of the results have it.
     """
+
+    def ratios(name: str) -> dict[str, float]:
+        return spread([[b / a for a, b in zip(s[of], s[name], strict=True)] for s in runs])
+
     names = [name for name in runs[0] if all(name in seconds for seconds in runs)]
     return {
         "us": {name: spread([seconds[name] for seconds in runs], 1e6) for name in names},
-        "ratio": {name: ratios(runs, name, of) for name in names if name != of},
+        "ratio": {name: ratios(name) for name in names if name != of},
     }

@@ -3,26 +3,22 @@
 TensorFlow accounts for the memory of GPUs only. So each runs in a process of its own, and what
 counts is how far the peak of its resident memory rises above what is there before: outputs,
 gradients, and whatever lies between.
-
-    python -m bench.memory op THREADS DTYPE SHAPE
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import machine, processes
-from bench.graph import ENVIRONMENT, quiet
+from bench import processes
 from bench.limits import ITEM_BYTES
-from bench.shapes import Shape, Workload, parse
+from bench.plan import Job
+from bench.shapes import Shape, Workload
 
 # Plain reuse makes a dW for every input before it adds them up: here each is larger than all else.
 ROWS, SIZE = 16, 2048
-MOST_INPUTS = 16
-INPUTS = (1, 2, 4, 8, MOST_INPUTS)
+INPUTS = (1, 2, 4, 8, 16)
 CONTESTANTS = ("op", "plain", "concat")
 
 
@@ -42,12 +38,14 @@ def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_growth(name: str, shape: Shape, dtype: str) -> int:
+def peak_growth(name: str, shape: Shape, dtype: str, threads: int) -> Iterator[dict]:
     """Bytes by which one call of the contestant raises the peak of this process."""
     import tensorflow as tf
 
     import shared_dense as sd
-    from bench import contestants
+    from bench import contestants, timing
+
+    timing.prepare(threads)
 
     def signature(*size: int | None) -> tf.TensorSpec:
         return tf.TensorSpec(size, dtype)
@@ -66,7 +64,7 @@ def _peak_growth(name: str, shape: Shape, dtype: str) -> int:
     peak = _status_bytes("VmHWM")
     if name == "op" and sd.status().last_path != "op":
         raise RuntimeError(f"the op did not run: {sd.status().last_reason}")
-    return peak - before
+    yield {"bytes": peak - before}
 
 
 def measure(inputs: int, threads: int, dtype: str) -> dict:
@@ -78,30 +76,14 @@ def measure(inputs: int, threads: int, dtype: str) -> dict:
     shape = workload(inputs).shape
     peaks = {}
     for name in CONTESTANTS:
-        (line,) = processes.lines("bench.memory", [name, threads, dtype, shape.name], ENVIRONMENT)
+        arguments = (name, shape, dtype, threads)
+        (line,) = processes.lines("bench.memory.peak_growth", *arguments, threads=threads)
         peaks[name] = line["bytes"]
     return {"dkernel_bytes": SIZE * SIZE * ITEM_BYTES[dtype], "peak_bytes": peaks}
 
 
-def rows(inputs: tuple[int, ...], threads: int, dtype: str) -> Iterator[dict]:
+def rows(inputs: Sequence[int], threads: int, dtype: str) -> Iterator[dict]:
     """A row for each number of inputs, as the results have it."""
     for n in inputs:
-        setting = {"dtype": dtype, "threads": threads, "jit": False, "kernels": 1}
-        yield {**workload(n).described(), **setting, **measure(n, threads, dtype)}
-
-
-def main() -> int:
-    """Prints the growth of the contestant named on the command line, in bytes."""
-    name, threads, dtype, shape = sys.argv[1], int(sys.argv[2]), sys.argv[3], parse(sys.argv[4])
-    machine.confine(threads)
-    with quiet():
-        import tensorflow  # noqa: F401
-    from bench import timing
-
-    timing.prepare(threads)
-    processes.say({"bytes": _peak_growth(name, shape, dtype)})
-    return 0
-
-
-if __name__ == "__main__":
-    processes.exit_quietly(main)
+        described = Job("memory", workload(n), dtype, threads).described()
+        yield {**described, **measure(n, threads, dtype)}

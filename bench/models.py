@@ -3,31 +3,21 @@
 Each is a stack of layers that several inputs go through. Three ways to write it: a Dense layer
 called on every input (plain reuse), the inputs concatenated once, sent through the stack, and split
 again (concat), and SharedDense.
-
-    python -m bench.models THREADS ROUNDS BUDGET STACKS
-
-(STACKS in JSON: model, rows, widths of each) prints a line of JSON for each model and pass.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import sys
-from collections.abc import Callable, Sequence
-
-from bench import graph, machine, processes
-from bench.shapes import Stack
-
-with graph.quiet():  # a few lines that TensorFlow logs when imported heed no log level
-    import tensorflow as tf
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
+import tensorflow as tf
 
 import shared_dense as sd
-from bench import timing
+from bench import interleaved, processes, timing
+from bench.plan import Job
+from bench.shapes import Stack
 
-PASSES = ("inference", "training step")
 WAYS = ("shared", "dense", "concat")
 STEPS = 3  # of which the losses are compared
 
@@ -40,13 +30,11 @@ def _contrastive(outputs: list[tf.Tensor]) -> tf.Tensor:
     return tf.reduce_mean(same * distance**2 + (1 - same) * tf.nn.relu(1 - distance) ** 2)
 
 
-def _in_batch_softmax(outputs: list[tf.Tensor]) -> tf.Tensor:
-    """Each query's item among those of the batch."""
-    query, item = outputs
-    scores = tf.matmul(query, item, transpose_b=True)
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(tf.shape(query)[0]), scores)
-    )
+def _softmax(scores: tf.Tensor) -> tf.Tensor:
+    """A class for every row, in turn."""
+    labels = tf.range(tf.shape(scores)[0]) % scores.shape[-1]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+    return tf.reduce_mean(losses)
 
 
 def _squares(outputs: list[tf.Tensor]) -> tf.Tensor:
@@ -54,25 +42,12 @@ def _squares(outputs: list[tf.Tensor]) -> tf.Tensor:
     return tf.add_n([tf.reduce_mean((y - 0.1) ** 2) for y in outputs])
 
 
-def _labels(outputs: list[tf.Tensor]) -> tf.Tensor:
-    """A class of every step."""
-    return tf.add_n(
-        [
-            tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    tf.range(tf.shape(y)[0]) % y.shape[-1], y
-                )
-            )
-            for y in outputs
-        ]
-    )
-
-
 # Of the stacks in shapes.STACKS; any other is trained on squares.
 LOSSES: dict[str, Callable[[list[tf.Tensor]], tf.Tensor]] = {
     "Siamese MLP": _contrastive,
-    "two-tower": _in_batch_softmax,
-    "per-timestep head": _labels,
+    # Each query's item among those of the batch.
+    "two-tower": lambda outputs: _softmax(tf.matmul(*outputs, transpose_b=True)),
+    "per-timestep head": lambda outputs: tf.add_n([_softmax(y) for y in outputs]),
 }
 
 
@@ -135,46 +110,21 @@ def difference(model: Stack) -> dict[str, float]:
 
 
 def measure(model: Stack, training: bool, rounds: int, budget: float) -> dict:
-    """One row: seconds of a step or a prediction in every way and round.
-
-    Args:
-        model: the stack of layers.
-        training: a training step, else a prediction.
-        rounds: that take turns, as in `timing.measure`.
-        budget: seconds per way and round.
-    """
+    """Seconds of a training step, else of a prediction, in every way and round."""
     written = {way: Written(model, way) for way in WAYS}
     steps = {way: w.train if training else w.predict for way, w in written.items()}
     results = 1 if training else len(model.rows)
     seconds = timing.measure(steps, inputs(model), [], results, rounds, budget)
     return {
-        "model": model.model,
-        "shape": model.shape,
-        "pass": PASSES[training],
         "seconds": seconds,
-        "skipped": {way: graph.LATE for way in WAYS if way not in seconds},
+        "skipped": {way: interleaved.LATE for way in WAYS if way not in seconds},
         "loss_difference": difference(model),
     }
 
 
-def main() -> int:
-    """Prints a row for each model and pass, as the results have it."""
-    threads, rounds, budget = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    machine.confine(threads)
+def rows(jobs: Sequence[Job], threads: int, rounds: int, budget: float) -> Iterator[dict]:
+    """Nothing, then a row of each job."""
     timing.prepare(threads)
-    for name, rows, widths in json.loads(sys.argv[4]):
-        model = Stack(name, tuple(rows), tuple(widths))
-        for training in (False, True):
-            processes.say_row(
-                f"{model.model}, {model.name}, {PASSES[training]}",
-                measure,
-                model,
-                training,
-                rounds,
-                budget,
-            )
-    return 0
-
-
-if __name__ == "__main__":
-    processes.exit_quietly(main)
+    yield {}
+    for job in jobs:
+        yield processes.tried(job.name, measure, job.of, job.backward, rounds, budget)

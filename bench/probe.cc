@@ -2,12 +2,12 @@
 // bytes per second in and out of every level of memory. The benchmark compiles
 // it (bench/machine.py) and takes the limits of its shapes from it.
 //
-//   probe THREADS REPEATS NAME=BYTES...
+//   probe THREADS REPEATS BYTES...
 //
-// BYTES is what one thread touches of the level NAME. A figure is the best of
-// REPEATS runs of 5 ms or more, in which all threads work at once. To stdout goes
-// JSON: "fma" in floating-point operations per second (a multiply-add is two),
-// "levels" in bytes per second; a copy counts what it reads and what it writes.
+// BYTES is what one thread touches of a level. A figure is the best of REPEATS
+// runs of 5 ms or more, in which all threads work at once. To stdout goes JSON:
+// "fma" in floating-point operations per second (a multiply-add is two), "levels"
+// in bytes per second, in order; a copy counts what it reads and what it writes.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -211,28 +210,21 @@ Rates level_rates(int threads, int repeats, long bytes) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int threads = argc > 1 ? std::atoi(argv[1]) : 0;
-  const int repeats = argc > 2 ? std::atoi(argv[2]) : 0;
-  if (threads < 1 || repeats < 1) {
-    std::fprintf(stderr, "usage: probe THREADS REPEATS NAME=BYTES...\n");
+  std::vector<long> given;
+  for (int i = 1; i < argc; ++i) given.push_back(std::atol(argv[i]));
+  if (given.size() < 2 || *std::min_element(given.begin(), given.end()) < 1) {
+    std::fprintf(stderr, "usage: probe THREADS REPEATS BYTES...\n");
     return 2;
   }
-  std::printf("{\"threads\": %d, \"vector_bytes\": %d,\n", threads, kVectorBytes);
-  std::printf(" \"fma\": {\"float32\": %.6g, \"float64\": %.6g},\n \"levels\": {",
-              multiply_add_rate<float>(threads, repeats),
+  const int threads = static_cast<int>(given[0]), repeats = static_cast<int>(given[1]);
+  std::printf("{\"threads\": %d, \"fma\": {\"float32\": %.6g, \"float64\": %.6g},\n \"levels\": [",
+              threads, multiply_add_rate<float>(threads, repeats),
               multiply_add_rate<double>(threads, repeats));
-  for (int i = 3; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const std::size_t equals = argument.find('=');
-    const long bytes = equals == std::string::npos ? 0 : std::atol(argv[i] + equals + 1);
-    if (bytes < 1) {
-      std::fprintf(stderr, "probe: %s is not NAME=BYTES\n", argv[i]);
-      return 2;
-    }
-    const Rates r = level_rates(threads, repeats, bytes);
-    std::printf("%s\n  \"%s\": {\"read\": %.6g, \"write\": %.6g, \"copy\": %.6g}", i > 3 ? "," : "",
-                argument.substr(0, equals).c_str(), r.read, r.write, r.copy);
+  for (std::size_t i = 2; i < given.size(); ++i) {
+    const Rates r = level_rates(threads, repeats, given[i]);
+    std::printf("%s\n  {\"read\": %.6g, \"write\": %.6g, \"copy\": %.6g}", i > 2 ? "," : "", r.read,
+                r.write, r.copy);
   }
-  std::printf("}}\n");
+  std::printf("]}\n");
   return 0;
 }

@@ -1,26 +1,18 @@
-"""What came out: tables to read and a JSON to keep."""
+# ruff: noqa: RUF001
+"""What came out: tables to read, in the terminal and in pages, and a JSON to keep."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 
-from bench import doubts
-from bench.medians import spread_of
-from bench.shapes import GROUPS, OWN
+from rich.console import Console
+from rich.markdown import Markdown
 
-LABELS = {
-    "plain": "plain", "keras": "Keras", "concat": "concat", "stack": "stack", "xla": "XLA",
-    "layer": "layer", "numpy": "NumPy",
-}  # fmt: skip
-PASSES = {"forward": "Forward", "forward+backward": "Forward and backward"}
-SPREADS = {  # by whether there was one run
-    False: "half the distance between the least and the greatest process",
-    True: "half the distance between the quartiles of the rounds",
-}
-ALL = "all"  # the group of means over all groups
+from bench import doubts, tables
+from bench.tables import LABELS, Columns, us
+
+USE: Columns = {"use": lambda row: row["use"], "shape": tables.shape}
 
 
 def to_json(found: dict) -> str:
@@ -34,331 +26,206 @@ def to_json(found: dict) -> str:
     return "{\n" + ",\n".join(f' "{key}": {value(part)}' for key, part in found.items()) + "\n}\n"
 
 
-def setting(row: dict) -> dict:
-    """What rows of one table share."""
-    return {
-        "dtype": row["dtype"],
-        "threads": row["threads"],
-        "jit": row["jit"],
-        "cold": row["kernels"] > 1,
-        "pass": row.get("pass", "forward"),
-    }
+def titled(rows: Sequence[dict], each_pass: bool = True) -> Iterator[tuple[str, list[dict]]]:
+    """Rows of one setting (and, unless told otherwise, pass) under its title; few threads first."""
+    found: dict[str, list[dict]] = {}
+    for row in sorted(rows, key=lambda row: row["threads"]):
+        words = [row["pass"]] if each_pass and "pass" in row else []
+        words += [row["dtype"], tables.threads(row["threads"])]
+        words += ["compiled by XLA"] * row["jit"] + ["cold weights"] * (row["kernels"] > 1)
+        found.setdefault(", ".join(words), []).append(row)
+    yield from found.items()
 
 
-def _tables(rows: Sequence[dict]) -> Iterator[tuple[dict, list[dict]]]:
-    """Settings in the order in which they came, and the rows of each."""
-    seen: list[dict] = []
-    for row in rows:
-        if setting(row) not in seen:
-            seen.append(setting(row))
-    for each in seen:
-        yield each, [row for row in rows if setting(row) == each]
+def versus(names: Sequence[str], of: Callable[[dict], dict] = lambda row: row["ratio"]) -> Columns:
+    """Columns of ratios over these contestants."""
+    return {f"vs {LABELS.get(n, n)}": lambda row, n=n: of(row).get(n) for n in names}
 
 
-def means(rows: Sequence[dict]) -> dict[str, float]:
-    """Geometric means of the median ratios, by contestant, over the rows where it takes part."""
-    names = dict.fromkeys(name for row in rows for name in row["ratio"])
-    return {
-        name: statistics.geometric_mean(
-            row["ratio"][name]["median"] for row in rows if name in row["ratio"]
-        )
-        for name in names
-    }
+def _names(rows: Sequence[dict], field: str) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row[field]))
 
 
-def geometric_means(rows: Sequence[dict]) -> list[dict]:
-    """Of every setting: over all rows, and over those of each group."""
-    found = []
-    for each, table in _tables(rows):
-        groups = dict.fromkeys(row["group"] for row in table)
-        for group in (*groups, ALL):
-            chosen = [row for row in table if group in (row["group"], ALL)]
-            found.append({**each, "group": group, "ratio": means(chosen)})
-    return found
-
-
-def _ratio(value: float | None) -> str:
-    """Nothing for one that does not take part."""
-    return "- " if value is None else f"{value:.2f}{'!' if value < 1 else ' '}"
-
-
-def _us(value: float) -> str:
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 1e6:.0f} MB"
-
-
-Column = tuple[str, int, Callable[[dict], str]]  # head, width, cell
-
-
-def _columns(rows: Sequence[dict], timed: str) -> list[Column]:
-    """Of one table, whose times are of the contestant `timed`."""
-    columns: list[Column] = [
-        ("shape", -max(14, *(len(row["shape"]) for row in rows)), lambda row: row["shape"]),
-        (f"{timed} us", 11, lambda row: _us(row["us"][timed]["median"])),
-        ("+-", 5, lambda row: f"{spread_of(row['us'][timed]):.0%}"),
-    ]
-    if "limit_us" in rows[0]:
-        columns += [
-            ("limit us", 11, lambda row: _us(row["limit_us"])),
-            ("of limit", 9, lambda row: f"{row['of_limit']:.0%}"),
-            ("by", 5, lambda row: row["limit_by"]),
-        ]
+def _timings(rows: Sequence[dict], timed: str = "op") -> str:
+    """Of one setting, whose times are of the contestant `timed`."""
+    columns: Columns = {"µs": lambda row: us(row["us"][timed])}
+    columns["of the limit"] = lambda row: f"{row['of_limit']:.0%} ({row['limit_by']})"
+    columns |= versus(_names(rows, "ratio"))
     if "error" in rows[0]:
-        columns += [
-            ("error", 9, lambda row: f"{row['error'][timed]:.1e}"),
-            ("plain's", 9, lambda row: f"{row['error']['plain']:.1e}"),
-        ]
-    if "difference" in rows[0]:
-        columns.append(("differ by", 10, lambda row: f"{row['difference']:.1e}"))
-
-    def versus(name: str) -> Callable[[dict], str]:
-        return lambda row: _ratio(row["ratio"].get(name, {}).get("median"))
-
-    names = dict.fromkeys(name for row in rows for name in row["ratio"])
-    columns += [(f"vs {LABELS[name]}", 11, versus(name)) for name in names]
-    columns.append(("  use", -1, lambda row: f"  {row['use']}"))
-    return columns
+        columns["error"] = lambda row: f"{row['error']['op']:.0e} ({row['error']['plain']:.0e})"
+    else:
+        columns["differ by"] = lambda row: f"{row['difference']:.0e}"
+    return tables.of_rows(rows, USE, columns) + "".join(f"\n{note}\n" for note in _notes(rows))
 
 
-def _line(columns: Sequence[Column], cells: Sequence[str]) -> str:
-    padded = (
-        f"{cell:<{-width}}" if width < 0 else f"{cell:>{width}}"
-        for (_, width, _), cell in zip(columns, cells, strict=True)
-    )
-    return "".join(padded).rstrip()
+def _notes(rows: Sequence[dict]) -> Iterator[str]:
+    """Which figures of a table nobody should believe, and why NumPy takes no part."""
+
+    def shapes(wanted: Callable[[dict], object]) -> str:
+        return "; ".join(tables.shape(row) for row in rows if wanted(row))
+
+    if disturbed := shapes(doubts.disturbed):
+        yield (
+            "Disturbed, as plain reuse and Keras run the same and differ by more than their "
+            f"spreads: {disturbed}."
+        )
+    if doubtful := shapes(doubts.too_fast):
+        yield f"Faster than the limit allows, so do not believe: {doubtful}."
+    for reason in sorted({row["skipped"].get("numpy", "") for row in rows} - {""}):
+        left_out = shapes(lambda row, reason=reason: row["skipped"].get("numpy") == reason)
+        yield f"NumPy is left out ({left_out}): {reason}."
 
 
-def _table(rows: Sequence[dict], timed: str = "op") -> list[str]:
-    """The rows under the names of their groups, with means and what was lost."""
-    columns = _columns(rows, timed)
-    lines = [_line(columns, [head for head, _, _ in columns])]
-
-    def mean(title: str, chosen: Sequence[dict]) -> str:
-        ratios = means(chosen)
-        cells = {f"vs {LABELS[name]}": _ratio(value) for name, value in ratios.items()}
-        if "of_limit" in chosen[0]:
-            of_limit = statistics.geometric_mean(row["of_limit"] for row in chosen)
-            cells["of limit"] = f"{of_limit:.0%}"
-        cells["shape"] = title
-        return _line(columns, [cells.get(head, "") for head, _, _ in columns])
-
-    groups = [(group, list(part)) for group, part in groupby(rows, lambda row: row["group"])]
-    for group, part in groups:
-        title = {**GROUPS, OWN: "yours"}.get(group, "")
-        lines.append(f"-- {group}{': ' if title else ''}{title}")
-        lines += [_line(columns, [cell(row) for _, _, cell in columns]) for row in part]
-        if len(groups) > 1 and len(part) > 1:
-            lines.append(mean("  mean", part))
-    lines.append(mean("geometric mean", rows))
-    names = dict.fromkeys(name for row in rows for name in row["ratio"])
-    ratios = {
-        name: [row["ratio"][name]["median"] for row in rows if name in row["ratio"]]
-        for name in names
+def _eager(rows: Sequence[dict]) -> str:
+    """Of layers, which are what users call: SharedDense against a Dense per input."""
+    columns: Columns = {
+        "SharedDense, µs": lambda row: us(row["us"].get("layer")),
+        "vs a Dense per input": lambda row: tables.over(*map(row["us"].get, ("layer", "keras"))),
+        "error": lambda row: f"{row['error']['layer']:.0e} ({row['error']['keras']:.0e})",
     }
-    lost = ", ".join(
-        f"{sum(value < 1 for value in values)}"
-        + (f" of {len(values)}" if len(values) < len(rows) else "")
-        + f" vs {LABELS[name]}"
-        for name, values in ratios.items()
-    )
-    if lost:
-        lines.append(f"losses (!) of {len(rows)}: {lost}")
-    return lines
+    return tables.of_rows(rows, USE, columns)
 
 
-def _title(each: dict) -> str:
-    plural = "thread" if each["threads"] == 1 else "threads"
-    title = f"{PASSES[each['pass']]}, {each['dtype']}, {each['threads']} {plural}"
-    if each["jit"]:
-        title += ", all compiled by XLA"
-    if each["cold"]:
-        title += ": cold weights, every call takes another kernel, from DRAM"
-    return title
+def _peers(rows: Sequence[dict], eager: Sequence[dict]) -> str:
+    """Times over the op's called from Python too, in another process: no ratio of rounds."""
+    ours = {(row["shape"], row["pass"], row["dtype"]): row["us"].get("op") for row in eager}
+    errors: dict[str, float] = {}
+    lines: dict[tuple, dict] = {}
+    for row in rows:
+        which = (row["shape"], row["pass"], row["dtype"])
+        line = lines.setdefault(which, {**row, "op": ours.get(which), "ratio": {}})
+        ratio = tables.over(line["op"], row["us"])
+        line["ratio"][row["peer"]] = ratio or f"{us(row['us'])} µs"
+        said = f"{row['peer']} {row['version']}, error at most"
+        errors[said] = max(row["error"], errors.get(said, 0.0))
+    columns: Columns = {"op, µs": lambda row: us(row["op"])}
+    columns |= versus(_names([*lines.values()], "ratio"))
+    notes = "; ".join(f"{said} {error:.0e}" for said, error in errors.items())
+    return f"{tables.of_rows([*lines.values()], USE, columns)}\n{notes}.\n"
 
 
-def _sections(found: dict) -> list[str]:
-    lines = []
-    for section, prefix in (("results", ""), ("eager", "Called from Python: "), ("grid", "Map: ")):
-        for each, rows in _tables(found[section]):
-            lines += ["", prefix + _title(each), *_table(rows)]
-            if section == "eager":
-                lines.append("Keras (Dense) and layer (SharedDense) are layers: compare these two")
-    kernel_only, doubted = doubts.believed(found["kernel_only"])
-    for each, rows in _tables(kernel_only):
-        plural = "thread" if each["threads"] == 1 else "threads"
-        lines += [
-            "",
-            f"Kernel only, {each['dtype']}, {each['threads']} {plural}: the core's forward product "
-            "without TensorFlow, bias or activation, vs np.matmul of the concatenated inputs "
-            f"({found['blas']}; less the time of a 1 x 1 product)",
-            *_table(rows, "core"),
-        ]
-        reasons = {row["skipped"]["numpy"] for row in rows if "numpy" in row["skipped"]}
-        lines += [f"NumPy is left out: {reason}" for reason in sorted(reasons)]
-    if doubted:
-        lines.append(
-            f"NumPy took more than {doubts.SLOWER_THREADS} times as long on all threads as on one, "
-            f"and no ratio is told: {', '.join(doubted)}"
-        )
-    return lines
-
-
-def _peers(found: dict) -> list[str]:
-    """Beside the op's figures, which are of another process: no ratio of rounds."""
-
-    def key(row: dict) -> tuple:
-        return (row["shape"], *setting(row).values())
-
-    ours = {
-        section: {key(row): row["us"]["op"]["median"] for row in found[section]}
-        for section in ("results", "eager")
+def _memory(rows: Sequence[dict]) -> str:
+    columns: Columns = {
+        LABELS.get(name, name): lambda row, n=name: f"{row['peak_bytes'][n] / 1e6:.0f} MB"
+        for name in rows[0]["peak_bytes"]
     }
-    lines = []
-    names = dict.fromkeys((row["peer"], row["version"]) for row in found["peers"])
-    for name, version in names:
-        for each, rows in _tables([row for row in found["peers"] if row["peer"] == name]):
-            width = max(14, *(len(row["shape"]) for row in rows))
-            lines += [
-                "",
-                f"{name} {version}: {_title(each)}; called from Python, plain reuse",
-                f"{'shape':<{width}}{name + ' us':>11}{'+-':>5}{'error':>9}"
-                f"{'/op graph':>11}{'/op eager':>11}  use",
-            ]
-            for row in rows:
-                us = row["us"]["median"]
-                known = [ours[section].get(key(row)) for section in ("results", "eager")]
-                cells = "".join(f"{_ratio(us / op if op else None):>11}" for op in known)
-                lines.append(
-                    f"{row['shape']:<{width}}{_us(us):>11}{spread_of(row['us']):>5.0%}"
-                    f"{row['error']:>9.1e}{cells}  {row['use']}"
-                )
-    return lines
+    columns["one dW"] = lambda row: f"{row['dkernel_bytes'] / 1e6:.0f} MB"
+    return tables.of_rows(rows, {"shape": tables.shape}, columns)
 
 
-def _limit_lines(found: dict) -> list[str]:
-    lines = [f"limit: {found['limit']['source']}"]
-    for machine in found["limit"]["machines"]:
-        levels = []
-        for level in machine["levels"]:
-            capacity = (
-                "" if level["capacity"] is None else f" ({level['capacity'] / 2**20:.0f} MiB)"
-            )
-            rates = "/".join(f"{level[way] / 1e9:.0f}" for way in ("read", "write", "copy"))
-            levels.append(f"{level['name']}{capacity} {rates}")
-        rate = ", ".join(f"{dtype} {fma / 1e9:.0f}" for dtype, fma in machine["fma"].items())
-        line = f"  threads: {machine['threads']}; FMA GFLOP/s: {rate}"
-        lines.append(line + (f"; GB/s read/write/copy: {', '.join(levels)}" if levels else ""))
-    return lines
+def _models(rows: Sequence[dict]) -> str:
+    """Of training steps and predictions; how far the first losses are from a Dense's."""
+    names: Columns = {
+        "model": lambda row: row["model"],
+        "inputs, widths": lambda row: row["shape"].replace("->", " → ").replace("x", " × ", 1),
+    }
+    columns: Columns = {
+        "SharedDense, µs": lambda row: us(row["us"]["shared"]),
+        "vs a Dense per input": lambda row: row["ratio"].get("dense"),
+        "vs concat": lambda row: row["ratio"].get("concat"),
+    }
+    most = max(row["loss_difference"]["shared"] for row in rows)
+    table = tables.of_rows(rows, names, columns)
+    return f"{table}\nLosses of the first steps differ from a Dense's by {most:.0e} at most.\n"
 
 
-def _memory(found: dict) -> list[str]:
-    if not found["memory"]:
-        return []
-    first = found["memory"][0]
-    names = list(first["peak_bytes"])
-    lines = [
-        "",
-        f"Memory of forward and backward, {first['dtype']}: peak above what the operands take; one "
-        f"kernel gradient is {_bytes(first['dkernel_bytes'])}",
-        f"{'shape':<18}" + "".join(f"{name:>10}" for name in names),
-    ]
-    for row in found["memory"]:
-        cells = "".join(f"{_bytes(row['peak_bytes'][name]):>10}" for name in names)
-        lines.append(f"{row['shape']:<18}{cells}")
-    return lines
+def _load(rows: Sequence[dict]) -> str:
+    names: Columns = {
+        "": lambda row: row["contestant"],
+        " ": lambda row: "XLA" if row["jit"] else "graph",
+    }
 
-
-def _load(found: dict) -> list[str]:
-    if not found["load"]:
-        return []
-    lines = ["", "From the start of a process to its results, seconds"]
-    for row in found["load"]:
-        steps = ", ".join(
-            f"{step} {values['median']:.3g}" for step, values in row["seconds"].items()
+    def seconds(step: str) -> Callable[[dict], str]:
+        return lambda row: (
+            f"{row['seconds'][step]['median']:.2f} s" if step in row["seconds"] else "–"
         )
-        way = "compiled by XLA" if row["jit"] else "in a graph"
-        lines.append(f"{row['contestant']}, {row['dtype']}, {way}: {steps}")
-    return lines
+
+    return tables.of_rows(rows, names, {step: seconds(step) for step in _names(rows, "seconds")})
 
 
-def _models(found: dict) -> list[str]:
-    if not found["models"]:
-        return []
-    lines = [
-        "",
-        "Whole models, Adam: times as long as with SharedDense (spread), with a Dense per input "
-        "and with one concat; largest relative difference of the first losses from a Dense's",
-    ]
-    width = max(len(f"{row['model']}, {row['shape']}") for row in found["models"])
-    lines.append(
-        f"{'model':<{width}}  {'':<14}{'SharedDense us':>15}{'vs Dense':>20}{'vs concat':>20}"
-        f"{'differ by':>11}"
+def machine(found: dict) -> str:
+    """Where the figures are from, in a sentence."""
+    m, made = found["machine"], found["commit"]
+    revision = "no git checkout"
+    if found.get("package"):
+        revision = f"an unknown commit, the package in {found['package']}"
+    elif made:
+        revision = f"commit {made['hash'][:12]}{', with changes' * made['dirty']}"
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return (
+        f"{m['cpu']}, {m['cores']} cores, {tables.threads(m['threads'])}, {m['isa']}; {versions}. "
+        f"`{found['command']}`, {found['runs']} runs (processes) of {found['rounds']} rounds, "
+        f"{revision}.\n"
     )
 
-    def cell(values: dict[str, float] | None) -> str:
-        if values is None:  # left out, as "skipped" says
-            return "-"
-        return f"{_ratio(values['median'])}({values['low']:.2f}-{values['high']:.2f})"
 
-    for row in found["models"]:
-        name = f"{row['model']}, {row['shape']}"
-        lines.append(
-            f"{name:<{width}}  {row['pass']:<14}{_us(row['us']['shared']['median']):>15}"
-            f"{cell(row['ratio'].get('dense')):>20}{cell(row['ratio'].get('concat')):>20}"
-            f"{row['loss_difference']['shared']:>11.1e}"
-        )
-    return lines
+def _limits(found: dict) -> str:
+    def rates(level: dict) -> str:
+        return "/".join(f"{level[way] / 1e9:.0f}" for way in ("read", "write", "copy"))
+
+    machines = found["limit"]["machines"]
+    names: Columns = {"threads": lambda row: str(row["threads"])}
+    columns: Columns = {
+        f"{dtype}, GFLOP/s": lambda row, t=dtype: f"{row['fma'][t] / 1e9:.0f}"
+        for dtype in machines[0]["fma"]
+    }
+    for k, level in enumerate(machines[0]["levels"]):
+        columns[f"{level['name']}, GB/s"] = lambda row, k=k: rates(row["levels"][k])
+    busy = (
+        "\nSeveral threads reach hardly more than one: they share a core, or something else was "
+        "running, and then no figure is to be believed.\n"
+    )
+    table = tables.of_rows(machines, names, columns)
+    return (
+        f"What the machine can do, {found['limit']['source']}: multiply-adds, and bytes "
+        f"read/written/copied.\n\n{table}" + busy * doubts.busy(machines)
+    )
+
+
+def sections(found: dict) -> dict[str, str]:
+    """Every table of what was measured, by its title; pages quote them by it."""
+    made = {"limits": _limits(found)}
+    for title, rows in titled(found["results"]):
+        made[title] = _timings(rows)
+    for title, rows in titled(found["eager"], each_pass=False):
+        made[f"called from Python, {title}"] = _eager(rows)
+    for title, rows in titled(found["peers"], each_pass=False):
+        made[f"other libraries, {title}"] = _peers(rows, found["eager"])
+    for title, rows in titled(doubts.believed(found["kernel_only"])):
+        made[f"the core alone, {title}"] = _timings(rows, "core")
+    for title, rows in titled(found["grid"]):
+        made[f"map, {title}"] = _timings(rows)
+    for name, table in (("models", _models), ("memory", _memory), ("load", _load)):
+        if found[name]:
+            made[name] = table(found[name])
+    return made
 
 
 def text(found: dict) -> str:
     """The tables, with what is needed to read them."""
-    m, v, made = found["machine"], found["versions"], found["commit"]
-    revision = "no git checkout"
-    if found.get("package"):
-        revision = f"of an unknown commit, the package in {found['package']}"
-    elif made:
-        revision = f"commit {made['hash'][:12]}" + (", with changes" if made["dirty"] else "")
+    several = "from the least to the greatest process"
+    spread = several if found["runs"] > 1 else "between the quartiles of the rounds"
     lines = [
-        f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['isa']}",
-        ", ".join(f"{name} {version}" for name, version in v.items()),
-        f"{revision}; {found['command']}",
-        f"bias and relu; medians of {found['runs']} x {found['rounds']} rounds (processes x in "
-        f"each); +- {SPREADS[found['runs'] == 1]}",
-        "vs: times the op is faster than plain reuse (TensorFlow's fused matmul per input), Keras "
-        "(a Dense per input), concat and stack (with their copies), XLA (of plain reuse); ! where "
-        "it is slower",
-        "error: the op's largest against float64, relative to its tensor; then plain reuse's",
-        *_limit_lines(found),
-        "  of limit: the least time of arithmetic (FMA) and of moving the operands of each product "
-        "once (by the level that holds them), as a part of the op's time",
-        *_sections(found),
-        *_peers(found),
-        *_memory(found),
-        *_load(found),
-        *_models(found),
+        machine(found),
+        f"Bias and relu; ± is half the distance {spread}. Ratios: times faster than plain reuse "
+        "(TensorFlow's fused matmul per input), Keras (a Dense per input), concat and stack (with "
+        "their copies), XLA (of plain reuse); bold where it is slower by more than the spread. "
+        "Error: the op's largest against float64, relative to its tensor (plain reuse's). The "
+        "limit: the least time of arithmetic (FMA) and of moving the operands of each product "
+        "once, by the level that holds them. The core alone: its forward product, no bias or "
+        f"activation, vs np.matmul ({found['blas']}) of all rows. Memory: of forward and backward, "
+        "above the operands. Load: from the start of a process.\n",
     ]
-    doubtful = doubts.doubtful_rows([*found["results"], *found["grid"]])
-    if doubtful:
-        lines += ["", f"Faster than the limit allows, so do not believe: {'; '.join(doubtful)}"]
-    if doubts.busy(found["limit"]["machines"]):
-        lines += [
-            "",
-            "Several threads reach hardly more than one: they share a core, or something else was "
-            "running, and then no figure is to be believed.",
-        ]
-    disturbed = doubts.disturbed_rows(found["results"])
-    if disturbed:
-        lines += [
-            "",
-            "Plain reuse and Keras, the same products, differ by more than their spreads, so "
-            f"something disturbed these rows: {'; '.join(disturbed)}",
-        ]
-    if found["skipped"]:
-        lines += ["", "Skipped:"]
-        lines += [f"  {name}: {reason}" for name, reason in found["skipped"].items()]
-    if found["interrupted"]:
-        lines += ["", "Interrupted: this is what was complete by then."]
+    lines += [f"### {title}\n{table}" for title, table in sections(found).items()]
+    lines += [f"- skipped: {name}: {reason}" for name, reason in found["skipped"].items()]
+    lines += ["\nInterrupted: this is what was complete by then."] * found["interrupted"]
     return "\n".join(lines)
+
+
+def show(text: str) -> None:
+    """Prints Markdown: drawn in a terminal, else as it is."""
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        print(text)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import itertools
-import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
 
 from bench import (
-    graph,
     kernel_only,
     limits,
     load,
@@ -18,57 +21,25 @@ from bench import (
     medians,
     memory,
     peers,
+    plan,
     processes,
-    report,
+    shapes,
+    tables,
 )  # fmt: skip
-from bench.graph import LATE, Job
-from bench.progress import Bar
-from bench.shapes import OWN, Stack, Workload, grid, parse
+from bench.interleaved import LATE
+from bench.plan import Job, Plan
 
 FORMAT = 3
-PASSES = ("forward", "forward+backward")
-PARTS = (*PASSES, "eager", "kernel only", "peers", "memory", "load", "models", "grid")
 SECTIONS = ("results", "eager", "grid", "kernel_only", "peers", "memory", "load", "models")
-# Where not everything is asked for: the group where calls from Python, cold weights and a single
-# thread matter most. Shapes of the user's own are called from Python, too.
-MAIN_GROUP = "skinny"
-MODEL_PASSES = 2  # of bench.models, which imports TensorFlow
-
 # What tells a row from the others of its section.
 KEY = ("peer", "model", "contestant", "shape", "pass", "dtype", "threads", "jit", "cold")
 
 # Section and row; where there are several runs, the row comes again, of all runs so far.
 Rows = Iterator[tuple[str, dict]]
-T = TypeVar("T")
 
 
 class NoOp(Exception):
     """There is no op to time; the message says why."""
-
-
-class Plan(NamedTuple):
-    """What to measure, and how thoroughly."""
-
-    workloads: Sequence[Workload]
-    stacks: Sequence[Stack]  # the whole models
-    parts: Sequence[str]  # of PARTS
-    dtypes: Sequence[str]  # of limits.ITEM_BYTES
-    jits: Sequence[bool]  # whether XLA compiles all contestants
-    threads: int
-    runs: int  # processes that measure the same
-    rounds: int  # of each run
-    budget: float  # seconds per contestant and round
-    full: bool  # everything of every workload
-
-    @property
-    def thread_counts(self) -> list[int]:
-        """Numbers of threads to measure the machine and the kernel alone at."""
-        return sorted({1, self.threads})
-
-    @property
-    def passes(self) -> list[str]:
-        """Those asked for; all where a part needs one and none is."""
-        return [name for name in PASSES if name in self.parts] or list(PASSES)
 
 
 class Part(NamedTuple):
@@ -98,57 +69,18 @@ def merged(runs: Sequence[dict], of: str = "op") -> dict:
     return row
 
 
-def jobs(plan: Plan, threads: int) -> list[Job]:
-    """What TensorFlow computes on so many threads, but for the grid."""
-    main = threads == plan.threads
-    wanted = []
-    for dtype, jit, name in itertools.product(plan.dtypes, plan.jits, PASSES):
-        first = dtype == plan.dtypes[0] and jit == plan.jits[0]
-        for workload in plan.workloads:
-            skinny = workload.group == MAIN_GROUP
-            # Of which other numbers of threads are told.
-            chosen = first and (plan.full or (skinny and name == PASSES[0]))
-            if name not in plan.parts or not (main or chosen):
-                continue
-            job = Job("results", workload.shape.name, name != PASSES[0], dtype, jit, False)
-            wanted.append(job)
-            if skinny and not job.backward and not jit:  # serving: nothing else finds them cold
-                wanted.append(job._replace(cold=True))
-    if "eager" in plan.parts and main:
-        wanted += [
-            Job("eager", workload.shape.name, name != PASSES[0], dtype, False, False)
-            for dtype, name in itertools.product(plan.dtypes, plan.passes)
-            for workload in plan.workloads
-            if plan.full or workload.group in (MAIN_GROUP, OWN)
-        ]
-    return wanted
-
-
-def grid_jobs(plan: Plan) -> list[Job]:
-    """The cells of the map, in the first dtype, not compiled."""
-    if "grid" not in plan.parts:
-        return []
-    return [
-        Job("grid", workload.shape.name, name != PASSES[0], plan.dtypes[0], False, False)
-        for name in plan.passes
-        for workload in grid()
-    ]
-
-
 class Run:
     """A plan on a machine, and what was found so far."""
 
-    def __init__(self, plan: Plan, measured: machine.Measured, arguments: Sequence[str]):
-        self.plan = plan
+    def __init__(self, wanted: Plan, measured: machine.Measured, arguments: Sequence[str]):
+        self.plan = wanted
         self.measured = measured
-        last = measured.caches[-1]
-        self._last_cache = last.size * last.count
         self.found: dict = {
             "format": FORMAT,
             "machine": {
                 "cpu": machine.cpu_name(),
                 "cores": len(machine.cpus()),
-                "threads": plan.threads,
+                "threads": wanted.threads,
                 "isa": "",
                 "caches": [cache._asdict() for cache in measured.caches],
             },
@@ -157,22 +89,14 @@ class Run:
             "commit": machine.commit(),
             "command": shlex.join(["python", "-m", "bench", *arguments]),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "runs": plan.runs,
-            "rounds": plan.rounds,
-            "budget": plan.budget,
+            "runs": wanted.runs,
+            "rounds": wanted.rounds,
+            "budget": wanted.budget,
             "interrupted": False,
             "limit": machine.described(measured),
             "skipped": {},
-            "results": [],
-            "geometric_means": [],
-            "eager": [],
-            "grid": [],
             "blas": "",
-            "kernel_only": [],
-            "peers": [],
-            "memory": [],
-            "load": [],
-            "models": [],
+            **{section: [] for section in SECTIONS},
         }
 
     def run(self) -> dict:
@@ -180,211 +104,116 @@ class Run:
 
         Raises:
             NoOp: the op does not run in a dtype of the plan.
-            RuntimeError: TensorFlow's process does not start.
-            KeyboardInterrupt: it came before anything was timed.
         """
-        main = jobs(self.plan, self.plan.threads)
-        lines = self._start(main, self.plan.threads)
-        self._head(next(lines))
-        parts = [
-            Part(
-                "in the graph",
-                len(main) * self.plan.runs,
-                self._graph(main, self.plan.workloads, self.plan.threads, lines),
-            ),
-            *self._others(),
-        ]
+        parts = list(self._parts())
+        bar = Progress(
+            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        )
         try:
-            with Bar(total=sum(part.count for part in parts), leave=False, disable=None) as bar:
+            with bar:
+                task = bar.add_task("", total=sum(part.count for part in parts))
                 for part in parts:
-                    self._keep(part, bar)
+                    self._keep(part, lambda what: bar.update(task, advance=1, description=what))
         except KeyboardInterrupt:
             self.found["interrupted"] = True
-        self.found["geometric_means"] = report.geometric_means(self.found["results"])
         return self.found
 
-    def _keep(self, part: Part, bar: Bar) -> None:
-        bar.set_description(part.name)
+    def _keep(self, part: Part, tell) -> None:
+        places: dict[tuple, int] = {}
         try:
-            places: dict[tuple, int] = {}
             for section, row in part.rows:
                 rows = self.found[section]
                 place = places.setdefault((section, *key(row)), len(rows))
                 rows[place : place + 1] = [row]
-                bar.set_description(f"{part.name}: {row.get('shape', row.get('contestant'))}")
-                bar.update()
+                tell(f"{part.name}: {row.get('shape', row.get('contestant'))}")
         except (RuntimeError, OSError, ValueError) as error:  # of another process: the rest is kept
             self.found["skipped"][part.name] = str(error)
 
-    def _head(self, head: dict) -> None:
-        for dtype, reason in head["no_op"].items():
-            if reason:
-                raise NoOp(f"There is no op to time in {dtype}: {reason}")
-        self.found["versions"] = head["versions"]
-        self.found["package"] = head["package"]
-        if head["package"]:
-            self.found["commit"] = None  # the checkout's says nothing of a package elsewhere
-        self.found["machine"]["isa"] = head["isa"]
+    def _parts(self) -> Iterator[Part]:
+        """All parts, those in the graph first: they tell whether there is an op."""
+        wanted, main, skipped = self.plan, self.plan.threads, self.found["skipped"]
 
-    def _start(self, wanted: Sequence[Job], threads: int) -> Iterator[dict]:
-        plan = self.plan
-        return graph.start(wanted, plan.dtypes, threads, plan.rounds, plan.budget, self._last_cache)
+        def timed(name: str, module: str, jobs: Sequence[Job], *more: object, **of: str) -> Part:
+            threads = jobs[0].threads if jobs else main
+            rows = self._timed(module, jobs, threads, *more, **of)
+            return Part(name, wanted.runs * len(jobs), rows)
 
-    def _others(self) -> Iterator[Part]:
-        """All parts but the first."""
-        plan, runs = self.plan, self.plan.runs
-        for threads in plan.thread_counts:
-            wanted = jobs(plan, threads)
-            if threads != plan.threads and wanted:
-                rows = self._graph(wanted, plan.workloads, threads)
-                yield Part(f"in the graph, {threads} threads", runs * len(wanted), rows)
-        if "kernel only" in plan.parts:
-            for dtype in plan.dtypes:
+        for threads in wanted.thread_counts:
+            jobs = plan.in_the_graph(wanted, threads)
+            if jobs or threads == main:  # without jobs it still says what takes part
+                name = f"in the graph, {tables.threads(threads)}"
+                yield timed(name, "graph", jobs, wanted.dtypes)
+        if "grid" in wanted.parts:
+            jobs = plan.jobs("grid", shapes.grid(), wanted.dtypes[0], main, wanted.passes)
+            yield timed("grid", "graph", jobs, wanted.dtypes)
+        if "kernel only" in wanted.parts:
+            for dtype, threads in itertools.product(wanted.dtypes, wanted.thread_counts):
                 if dtype not in kernel_only.DTYPES:
-                    self.found["skipped"][f"kernel only, {dtype}"] = "NumPy has no BLAS for it"
+                    skipped[f"kernel only, {dtype}"] = "NumPy has no BLAS for it"
                     continue
-                for threads in plan.thread_counts:
-                    rows = self._kernel_only(dtype, threads)
-                    count = runs * len(plan.workloads)
-                    yield Part(f"kernel only, {threads} threads", count, rows)
-        if "peers" in plan.parts:
-            count = runs * len(plan.workloads) * len(plan.passes)
-            for name, dtype in itertools.product(peers.LAYERS, plan.dtypes):
-                yield Part(name, count, self._peer(name, dtype))
-        if "memory" in plan.parts:
-            inputs = memory.INPUTS if plan.full else memory.INPUTS[-1:]
-            made = memory.rows(inputs, plan.threads, plan.dtypes[0])
-            yield Part("memory", len(inputs), (("memory", row) for row in made))
-        if "load" in plan.parts:
-            made = load.rows(plan.dtypes[0], runs)
-            yield Part("load", len(load.CONTESTANTS) * len(load.WAYS), (("load", r) for r in made))
-        if "models" in plan.parts:
-            yield Part("models", runs * MODEL_PASSES * len(plan.stacks), self._models())
-        cells = grid_jobs(plan)
-        if cells:
-            yield Part("grid", runs * len(cells), self._graph(cells, grid(), plan.threads))
+                jobs = plan.jobs("kernel_only", wanted.workloads, dtype, threads)
+                name = f"kernel only, {tables.threads(threads)}"
+                yield timed(name, "kernel_only", jobs, of="core")
+        if "peers" in wanted.parts:
+            for name, dtype in itertools.product(peers.LAYERS, wanted.dtypes):
+                if importlib.util.find_spec(name) is None:
+                    skipped[name] = "not installed"
+                    continue
+                jobs = plan.jobs("peers", wanted.workloads, dtype, main, wanted.passes)
+                yield timed(name, "peers", jobs, name, of=name)
+        if "memory" in wanted.parts:
+            inputs = memory.INPUTS if wanted.full else memory.INPUTS[-1:]
+            rows = memory.rows(inputs, main, wanted.dtypes[0])
+            yield Part("memory", len(inputs), (("memory", row) for row in rows))
+        if "load" in wanted.parts:
+            rows = load.rows(wanted.dtypes[0], main, wanted.runs)
+            yield Part("load", 2 * len(load.CONTESTANTS), (("load", row) for row in rows))
+        if "models" in wanted.parts:
+            jobs = plan.jobs("models", wanted.stacks, "float32", main, (False, True))
+            yield timed("models", "models", jobs, of="shared")
 
-    def _runs(
-        self, start: Callable[[], Iterator[dict]], rows: Sequence[T], of: str = "op"
-    ) -> Iterator[tuple[T, dict]]:
-        """Starts a process for every run and goes through its rows: what each is of, and what all
-        runs so far say of it. One that failed is skipped by name.
+    def _timed(
+        self, module: str, jobs: Sequence[Job], threads: int, *more: object, of: str = "op"
+    ) -> Rows:
+        """Starts a process for every run and goes through its rows: what all runs so far say of
+        each job, with the limit where there is one. A job that failed is skipped by name.
         """
-        said: list[list[dict]] = [[] for _ in rows]
-        for _ in range(self.plan.runs):
-            for what, before, line in zip(rows, said, start(), strict=True):
+        plan = self.plan
+        said: list[list[dict]] = [[] for _ in jobs]
+        for _ in range(plan.runs if jobs else 1):
+            given = (jobs, threads, plan.rounds, plan.budget, *more)
+            lines = processes.lines(f"bench.{module}.rows", *given, threads=threads)
+            head = self._head(next(lines))
+            for job, before, line in zip(jobs, said, lines, strict=True):
                 if processes.FAILED in line:
                     self.found["skipped"][line[processes.FAILED]] = line["reason"]
                     continue
                 before.append(line)
-                yield what, merged(before, of)
+                row = {**job.described(), **head, **merged(before, of)}
+                if job.section in ("results", "grid", "kernel_only"):
+                    row |= bound(job, self.measured.machines[threads], row["us"][of]["median"])
+                if job.section == "peers":  # which is alone
+                    row |= {"peer": of, "us": row["us"][of]}
+                    del row["ratio"]
+                yield job.section, row
 
-    def _graph(
-        self,
-        wanted: Sequence[Job],
-        workloads: Sequence[Workload],
-        threads: int,
-        first: Iterator[dict] | None = None,
-    ) -> Rows:
-        """Rows of jobs on these workloads; the first process is started unless it has been."""
-
-        def start() -> Iterator[dict]:
-            nonlocal first
-            lines, first = first, None
-            if lines is None:
-                lines = self._start(wanted, threads)
-                next(lines)
-            return lines
-
-        by_name = {workload.shape.name: workload for workload in workloads}
-        for job, line in self._runs(start, wanted):
-            row = {
-                **by_name[job.shape].described(),
-                "dtype": job.dtype,
-                "threads": threads,
-                "jit": job.jit,
-                "pass": PASSES[job.backward],
-                **line,
-            }
-            if job.section != "eager":
-                best = self.measured.machines[threads]
-                row |= bound(job, best, line["us"]["op"]["median"])
-            yield job.section, row
-
-    def _kernel_only(self, dtype: str, threads: int) -> Rows:
-        plan, best = self.plan, self.measured.machines[threads]
-        shapes = [workload.shape for workload in plan.workloads]
-
-        def start() -> Iterator[dict]:
-            lines = kernel_only.measure(shapes, dtype, threads, plan.rounds, plan.budget)
-            self.found["blas"] = next(lines)["blas"]
-            return lines
-
-        for workload, line in self._runs(start, plan.workloads, of="core"):
-            job = Job("kernel_only", workload.shape.name, False, dtype, False, False)
-            yield (
-                "kernel_only",
-                {
-                    **workload.described(),
-                    "dtype": dtype,
-                    "threads": threads,
-                    "jit": False,
-                    "kernels": 1,
-                    **line,
-                    **bound(job, best, line["us"]["core"]["median"], bias=False),
-                },
-            )
-
-    def _peer(self, name: str, dtype: str) -> Rows:
-        plan = self.plan
-        shapes = [workload.shape for workload in plan.workloads]
-        if peers.missing(name):
-            self.found["skipped"][name] = "not installed"
-            return
-        version = ""
-
-        def start() -> Iterator[dict]:
-            nonlocal version
-            lines = peers.measure(
-                name, shapes, plan.passes, dtype, plan.threads, plan.rounds, plan.budget
-            )
-            version = next(lines)["version"]
-            return lines
-
-        pairs = list(itertools.product(plan.passes, plan.workloads))
-        for (which, workload), line in self._runs(start, pairs, of=name):
-            alone = {"us": line["us"][name], "error": line["error"], "runs": line["runs"]}
-            yield (
-                "peers",
-                {
-                    **workload.described(),
-                    "dtype": dtype,
-                    "threads": plan.threads,
-                    "jit": False,
-                    "kernels": 1,
-                    "peer": name,
-                    "version": version,
-                    "pass": which,
-                    **alone,
-                },
-            )
-
-    def _models(self) -> Rows:
-        plan = self.plan
-
-        def start() -> Iterator[dict]:
-            arguments = [plan.threads, plan.rounds, plan.budget, json.dumps(plan.stacks)]
-            return processes.lines("bench.models", arguments, graph.ENVIRONMENT)
-
-        setting = {"dtype": "float32", "threads": plan.threads, "jit": False, "kernels": 1}
-        rows = range(MODEL_PASSES * len(plan.stacks))
-        for _, line in self._runs(start, rows, of="shared"):
-            yield "models", {**line, **setting}
+    def _head(self, head: dict) -> dict:
+        """Keeps what a process says of all its rows; what is left belongs to each of them."""
+        for dtype, reason in head.pop("no_op", {}).items():
+            if reason:
+                raise NoOp(f"There is no op to time in {dtype}: {reason}")
+        if "isa" in head:
+            self.found["machine"]["isa"] = head.pop("isa")
+            if head["package"]:
+                self.found["commit"] = None  # the checkout's says nothing of a package elsewhere
+        for name in head.keys() & self.found.keys():
+            self.found[name] = head.pop(name)
+        return head
 
 
-def bound(job: Job, best: limits.Machine, us: float, bias: bool = True) -> dict:
+def bound(job: Job, best: limits.Machine, us: float) -> dict:
     """What the machine allows, as the rows of the results have it."""
-    shape, dtype = parse(job.shape), job.dtype
+    shape, dtype, bias = job.of.shape, job.dtype, job.section != "kernel_only"
     limit = limits.limit(shape, job.backward, dtype, best, bias=bias, cold=job.cold)
     moved = limits.traffic(shape, job.backward, limits.ITEM_BYTES[dtype], bias)
     return {

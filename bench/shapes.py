@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 class Workload(NamedTuple):
     """A shape, and where it occurs."""
 
-    group: str  # of GROUPS, or OWN
+    group: str  # as below, or OWN
     use: str
     shape: Shape
 
@@ -61,10 +61,9 @@ class Stack(NamedTuple):
         """'2x64 784->256->64'"""
         return f"{_inputs(self.rows)} {'->'.join(map(str, self.widths))}"
 
-    @property
-    def shape(self) -> str:
-        """'2x64, 784->256->64', as the rows of the results have it."""
-        return self.name.replace(" ", ", ")
+    def described(self) -> dict:
+        """As the rows of the results have it: '2x64, 784->256->64'."""
+        return {"model": self.model, "shape": self.name.replace(" ", ", ")}
 
 
 def parse(name: str) -> Shape:
@@ -106,11 +105,8 @@ def parse_any(name: str) -> Shape | Stack:
 
 
 OWN = "own"  # the group of shapes, and the model of stacks, that the user gives
-GROUPS = {
-    "skinny": "few rows: reading the kernel is the work",
-    "middle": "small batches through several towers, views or crops",
-    "large": "many rows: arithmetic, or moving the rows, is the work",
-}
+# Groups. skinny: few rows, reading the kernel is the work; middle: small batches through several
+# towers, views or crops; large: many rows, arithmetic, or moving the rows, is the work.
 WORKLOADS = [
     Workload(group, use, parse(name))
     for group, use, name in (

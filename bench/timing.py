@@ -74,26 +74,24 @@ def repeat(layer: Layer | None, results: int) -> Callable:
     return run
 
 
-class Loop:
-    """A layer in its loop, compiled for given operands."""
+def loop(
+    layer: Layer | None, operands: Operands, kernels: Sequence[tf.Tensor], results: int
+) -> interleaved.Run:
+    """Times a call that takes so many turns, from the kernel on where the last one stopped."""
+    run = tf.function(repeat(layer, results), autograph=False)
+    first = 0
 
-    def __init__(
-        self, layer: Layer | None, operands: Operands, kernels: Sequence[tf.Tensor], results: int
-    ):
-        self._run = tf.function(repeat(layer, results), autograph=False)
-        self._operands = operands
-        self._kernels = list(kernels)
-        self._first = 0
-        self.seconds(1)  # traces, compiles
-
-    def seconds(self, count: int) -> float:
-        """Of one call that takes `count` turns, from the kernel on where the last one stopped."""
-        first, turns = tf.constant(self._first), tf.constant(count)
+    def seconds(count: int) -> float:
+        nonlocal first
+        given = tf.constant(first), tf.constant(count), operands, kernels
         start = time.perf_counter()
-        self._run(first, turns, self._operands, self._kernels).numpy()
-        seconds = time.perf_counter() - start
-        self._first = (self._first + count) % max(len(self._kernels), 1)
-        return seconds
+        run(*given).numpy()
+        end = time.perf_counter()
+        first = (first + count) % max(len(kernels), 1)
+        return end - start
+
+    seconds(1)  # traces, compiles
+    return seconds
 
 
 def measure(
@@ -110,6 +108,6 @@ def measure(
         rounds: how many rounds.
         budget: seconds of a contestant in a round.
     """
-    loops = {name: Loop(f, operands, kernels, results).seconds for name, f in layers.items()}
-    empty = Loop(None, operands, kernels, results).seconds
+    loops = {name: loop(layer, operands, kernels, results) for name, layer in layers.items()}
+    empty = loop(None, operands, kernels, results)
     return interleaved.measure(loops, rounds, budget, dict.fromkeys(loops, empty))

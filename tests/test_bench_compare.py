@@ -36,12 +36,12 @@ def test_compare_marks_what_changed_by_more_than_the_spread(sample, tmp_path, ca
     assert command.main(["compare", *paths]) == 0
     text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if " float32 2t" in line]
-    assert re.search(r"1\.500 \[1\.399, 1\.608\] ! ", lines[0])
-    assert re.search(r"0\.500 \[0\.466, 0\.536\] \+ ", lines[1])
+    assert "1.500 [1.399, 1.608] ! " in lines[0]
+    assert "0.500 [0.466, 0.536] + " in lines[1]
     assert " 1.050 [" in lines[2] and not re.search(r"\] [+!]", lines[2])
-    assert len(re.findall(r"\] [+!]", text)) == 2
-    assert "second: commit 111111111111, with changes" in text
-    assert "grid: 1 only in the first: 1x1 512->512 forward float32 2t" in text
+    assert len(re.findall(r"\] [+!] ", text)) == 2
+    assert "commit 111111111111, with changes" in text
+    assert "grid: 1 only in the first, such as 1x1 512->512 forward float32 2t" in text
     for words in ("torch 2x1", "forward float32 1t cold", "float32 2t jit"):
         assert words in text
 

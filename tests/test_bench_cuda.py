@@ -140,12 +140,12 @@ def test_command_line(tmp_path, capsys):
         ("many small", ">= 1.3 x concat, cuBLASLt, split"): False,
     }
     text = capsys.readouterr().out
-    (line,) = [t for t in text.splitlines() if t.startswith(Case(MANY_SMALL).name)]
-    assert line.split()[-11:] == [
+    (line,) = [t for t in text.splitlines() if t.startswith(f"| {Case(MANY_SMALL).name}")]
+    assert line.replace("|", "").split()[-11:] == [
         *("10.0", "3.50", "1.10", "-"), *("10.0", "3.50", "1.10", "-"),
         *(f"{(64 * 16 * 2048 + 1024 * 1025) * 2 / 10e-6 / 1e9:.0f}", "214.7", "1e-03/1e-03"),
     ]  # fmt: skip
-    last = text[text.index("\ntarget") :]
+    last = text[text.index("| target") :]
     assert last.count("met") == 1 and last.count("MISSED") == 1
 
 

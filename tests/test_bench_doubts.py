@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import doubts, report  # noqa: E402
+from bench import doubts, report, tables  # noqa: E402
 
 
 @pytest.fixture
@@ -21,10 +21,11 @@ def test_what_is_faster_than_possible_is_doubtful(sample):
     row, other = sample["results"][:2]
     for each, factor in ((row, 1.05), (other, 1.15)):
         each["floor_us"] = factor * each["us"]["plain"]["median"]
-        each["us"] = {"plain": each["us"]["plain"]}
-    assert doubts.doubtful_rows([row, other]) == [f"{other['shape']} forward float32 2t plain"]
+        each["us"] = {"plain": each["us"]["plain"], "op": {**each["us"]["plain"], "median": 1e9}}
+    assert (doubts.too_fast(row), doubts.too_fast(other)) == ([], ["plain"])
+    assert f"do not believe: {tables.shape(other)}." in report.text(sample)
     other["dtype"] = "bfloat16"
-    assert doubts.doubtful_rows([row, other]) == []
+    assert doubts.too_fast(other) == []
 
 
 def test_a_busy_machine_is_told(sample):
@@ -38,24 +39,21 @@ def test_a_busy_machine_is_told(sample):
 def test_what_was_disturbed_is_told(sample):
     """Plain reuse and Keras run the same; 200 and 190 us in the sample."""
     row = sample["results"][0]
-    assert doubts.disturbed_rows(sample["results"]) == []
+    assert not any(map(doubts.disturbed, sample["results"]))
     row["us"]["keras"] = {"median": 230.0, "low": 225.0, "high": 240.0}
-    wanted = ["2x1 1024->1024 forward float32 2t"]
-    assert doubts.disturbed_rows([row]) == wanted
-    assert f"disturbed these rows: {wanted[0]}" in report.text(sample)
+    assert doubts.disturbed(row)
+    assert f"differ by more than their spreads: {tables.shape(row)}." in report.text(sample)
     row["us"]["plain"]["high"] = 226.0
-    assert doubts.disturbed_rows([row]) == []
+    assert not doubts.disturbed(row)
 
 
 def test_numpy_whose_threads_are_in_each_others_way_has_no_ratio(sample):
     """A ratio over them says how busy the machine was, not how fast the core is."""
     one = dict(sample["kernel_only"][0], threads=1)
     two = dict(one, threads=2, us={**one["us"], "numpy": dict(one["us"]["numpy"])})
-    told, none = doubts.believed([one, two])
-    assert (told, none) == ([one, two], [])
+    assert doubts.believed([one, two]) == [one, two]
     two["us"]["numpy"]["median"] = 2.01 * one["us"]["numpy"]["median"]
-    told, doubted = doubts.believed([one, two])
+    told = doubts.believed([one, two])
     assert told[0] == one and "numpy" not in told[1]["ratio"] and "core" in told[1]["us"]
-    assert doubted == [one["shape"]]
     text = report.text({**sample, "kernel_only": [one, two]})
-    assert f"no ratio is told: {one['shape']}" in text
+    assert f"NumPy is left out ({tables.shape(one)}): more than 2 times as long" in text

@@ -2,26 +2,29 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import contestants, graph, kernel_only, limits, machine, memory, models, peers  # noqa: E402
+from bench import __main__ as command  # noqa: E402
+from bench import contestants, kernel_only, limits, machine, memory, processes  # noqa: E402
 from bench.limits import Level, Machine  # noqa: E402
-from bench.shapes import WORKLOADS, Shape  # noqa: E402
+from bench.shapes import Shape  # noqa: E402
+from shared_dense import _core  # noqa: E402
 
 TINY = Shape((3, 1, 5), 33, 7)
 INFINITE = float("inf")
 
 
-def one_level(fma=INFINITE, read=INFINITE, write=INFINITE, copy=INFINITE, capacity=INFINITE):
+def one_level(fma=INFINITE, read=INFINITE, write=INFINITE, copy=INFINITE, capacity=None):
     return Machine({"float32": fma, "float64": fma / 2}, (Level("M", capacity, read, write, copy),))
 
 
@@ -85,29 +88,26 @@ def test_peak_is_that_of_the_dtype():
 
 def test_level_is_the_smallest_that_holds_all():
     held = limits.traffic(SQUARE, False, 4).held
-    levels = [Level(name, size, 1e9, 1e9, 1e9) for name, size in (("A", held), ("B", INFINITE))]
+    levels = [Level(name, size, 1e9, 1e9, 1e9) for name, size in (("A", held), ("B", None))]
     measured = Machine({"float32": 1e15}, tuple(levels))
     assert limits.limit(SQUARE, False, "float32", measured).by == "A"
     smaller = Machine({"float32": 1e15}, (levels[0]._replace(capacity=held - 1), levels[1]))
     assert limits.limit(SQUARE, False, "float32", smaller).by == "B"
     assert limits.limit(SQUARE, True, "float32", measured).by == "B"
-    assert limits.level_of(1, Machine({}, ())) is None
 
 
 def test_cold_weights_come_from_the_last_level():
     """All else may lie in the first one."""
-    near, far = Level("A", 1, 1e9, 1e9, 1e9), Level("B", INFINITE, 4e4, 1.0, 1.0)
+    near, far = Level("A", 1, 1e9, 1e9, 1e9), Level("B", None, 4e4, 1.0, 1.0)
     measured = Machine({"float32": 1e15}, (near, far))
     found = limits.limit(SQUARE, False, "float32", measured, cold=True)
     assert found == (pytest.approx(40_000 / 4e4), "B")
     slow = Machine({"float32": 1e5}, (near, far))
     assert limits.limit(SQUARE, False, "float32", slow, cold=True) == (pytest.approx(2), "FMA")
-    unknown = Machine({"float32": 1e5}, ())
-    assert limits.limit(SQUARE, False, "float32", unknown, cold=True).by == "FMA"
 
 
 def test_floor_is_that_of_the_fastest_level():
-    levels = (Level("A", 1, 1e9, 1e9, 1e9), Level("B", INFINITE, 1e6, 1e6, 1e6))
+    levels = (Level("A", 1, 1e9, 1e9, 1e9), Level("B", None, 1e6, 1e6, 1e6))
     measured = Machine({"float32": 1e15}, levels)
     slow = limits.limit(SQUARE, False, "float32", measured)
     fast = limits.floor(SQUARE, False, "float32", measured)
@@ -158,33 +158,28 @@ def test_a_process_is_confined_to_cores_of_their_own(tmp_path, monkeypatch):
     assert confined == [(0, [0, 2, 1])]
 
 
-class Confined(Exception):
-    """Raised in place of confining."""
+def test_every_process_that_times_is_confined_before_it_imports_anything(monkeypatch):
+    """Libraries count processors when imported."""
+    done = []
+    monkeypatch.setattr(machine, "confine", lambda threads: done.append(threads))
+    monkeypatch.setattr(processes.importlib, "import_module", lambda name: done.append(name))
+    monkeypatch.setattr(
+        processes.pickle, "load", lambda _: ("bench.graph.rows", ([], 3), 3), raising=False
+    )
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=None))
+    with pytest.raises(AttributeError, match="rows"):
+        processes.main()
+    assert done == [3, "bench.graph"]
 
 
-@pytest.mark.parametrize(
-    ("module", "arguments"),
-    [
-        (graph, ["3", "1", "0.1", "1", "float32", "[]"]),
-        (
-            kernel_only,
-            ["--threads=3", "--dtype=float32", "--rounds=1", "--budget=1", "1x1 1->1"],
-        ),
-        (memory, ["op", "3", "float32", "1x1 1->1"]),
-        (models, ["3", "1", "0.1"]),
-        (peers, ["jax", "3", "float32", "1", "0.1", "forward"]),
-    ],
-)
-def test_every_process_that_times_products_is_confined(module, arguments, monkeypatch):
-    """Before it does anything else: libraries count processors when imported."""
-
-    def confine(threads):
-        raise Confined(threads)
-
-    monkeypatch.setattr(machine, "confine", confine)
-    monkeypatch.setattr(sys, "argv", ["", *arguments])
-    with pytest.raises(Confined, match="3"):
-        module.main()
+def test_a_process_has_the_threads_that_it_is_given(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")  # for other programs
+    code = "import os\ndef said(*names):\n    yield {n: os.environ.get(n) for n in names}\n"
+    (tmp_path / "telling.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *processes.SLOW_NUMPY)
+    (line,) = processes.lines("telling.said", *names, threads=2)
+    assert list(line.values()) == ["1", "2", "2", None, None]
 
 
 def test_caches_of_a_system_that_does_not_tell(tmp_path):
@@ -192,21 +187,21 @@ def test_caches_of_a_system_that_does_not_tell(tmp_path):
 
 
 def test_probe_measures_every_level(tmp_path):
-    program = machine.compile_probe(tmp_path)
-    assert machine.compile_probe(tmp_path) == program and list(tmp_path.iterdir()) == [program]
-    command = [program, "2", "1", "L1=1024", "L2=65536", "DRAM=100"]
+    command = [machine.compile_probe(tmp_path), "2", "1", "1024", "65536", "100"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["threads"] == 2
-    assert list(found["levels"]) == ["L1", "L2", "DRAM"]
-    rates = [*found["fma"].values(), *(r for v in found["levels"].values() for r in v.values())]
+    rates = [*found["fma"].values(), *(r for level in found["levels"] for r in level.values())]
     assert len(rates) == 2 + 3 * 3 and all(0 < rate < INFINITE for rate in rates)
-    measured = machine.from_probe(found, machine.caches())
-    assert [level.name for level in measured.levels] == ["L2", "DRAM"]
-    assert measured.levels[-1].capacity == INFINITE and measured.levels[0].capacity >= 1 << 10
+    measured = machine.from_probe(found, [machine.Cache("L1", 1, 1), machine.Cache("L2", 9, 2)])
+    assert [(level.name, level.capacity) for level in measured.levels] == [
+        ("L2", 18),
+        ("DRAM", None),
+    ]
+    assert measured.levels[1].copy == found["levels"][2]["copy"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["0", "1"], ["1", "1", "L1"], ["1", "1", "L1=0"]])
+@pytest.mark.parametrize("arguments", [[], ["0", "1"], ["1"], ["1", "1", "L1"], ["1", "1", "0"]])
 def test_probe_refuses(arguments, tmp_path_factory):
     program = machine.compile_probe(tmp_path_factory.getbasetemp())
     assert subprocess.run([program, *arguments], capture_output=True).returncode == 2
@@ -214,58 +209,47 @@ def test_probe_refuses(arguments, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("compiler", "reason"),
-    [("no-such-compiler", "there is no C++ compiler"), ("false", "false does not compile")],
+    [("no-such-compiler", "there is no C++ compiler"), ("false", "false failed: no message")],
 )
-def test_without_a_compiler_numpy_stands_in(compiler, reason, monkeypatch, tmp_path):
+def test_without_a_compiler_there_is_no_limit(compiler, reason, monkeypatch, capsys):
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(machine, "QUICK_REPEATS", 1)
-    found = machine.measure([1], quick=True, folder=tmp_path)
-    assert reason in found.source and "NumPy" in found.source
-    assert found.machines[1].levels == ()
-    assert found.machines[1].fma["float32"] > 0 < found.machines[1].fma["float64"]
-    for workload in WORKLOADS:
-        assert limits.limit(workload.shape, True, "float32", found.machines[1]).by == "FMA"
+    assert command.main([]) == 1
+    assert f"no limit to compare with: {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", kernel_only.DTYPES)
 def test_kernel_only_times_equal_products(dtype):
-    row = kernel_only.time_shape(kernel_only.load_core(), TINY, dtype, 2, rounds=2, budget=0.001)
+    row = kernel_only.time_shape(TINY, dtype, 2, rounds=2, budget=0.001)
     assert row["seconds"].keys() == {"core", "numpy"}
     assert all(len(s) == 2 and min(s) > 0 for s in row["seconds"].values())
     assert row["difference"] <= 2 * 33 * np.finfo(dtype).eps
 
 
-def test_kernel_only_leaves_out_a_numpy_of_other_threads():
-    command = [sys.executable, "-m", "bench.kernel_only", "--dtype=float32", "--rounds=2"]
-    for threads in ("1", "2"):
-        done = subprocess.run(
-            [*command, f"--threads={threads}", "--budget=0.001", "3x2 33->7"],
-            cwd=ROOT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        row = json.loads(done.stdout.splitlines()[-1])
-        assert row["difference"] < 1e-4
-        if threads == "1":
-            assert row["seconds"].keys() == {"core", "numpy"} and row["skipped"] == {}
-        else:
-            assert row["seconds"].keys() == {"core"}
-            wanted = r"keeps (0|1)\.\d processors busy, the core has 2 threads"
-            assert re.search(wanted, row["skipped"]["numpy"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numpy_has_as_many_threads_as_the_core(threads, monkeypatch):
+    with threadpoolctl.threadpool_limits(3 - threads):
+        assert kernel_only.blas(threads)
+        found = [
+            of["num_threads"] for of in threadpoolctl.threadpool_info() if "blas" in of["user_api"]
+        ]
+        assert threads in found
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
+    with pytest.raises(RuntimeError, match=f"no BLAS that takes {threads} threads"):
+        kernel_only.blas(threads)
 
 
-def test_kernel_only_sees_a_wrong_product():
-    class Wrong:
-        @staticmethod
-        def time_forward(xs, kernel, ys, calls, threads):
-            ys[1][...] = xs[1] @ kernel * 1.01
-            return kernel_only.load_core().time_forward([xs[0]], kernel, [ys[0]], calls, threads)
+def test_kernel_only_sees_a_wrong_product(monkeypatch):
+    def wrong(xs, kernel, ys, calls, threads):
+        ys[1][...] = xs[1] @ kernel * 1.01
+        return _core.time_forward([xs[0]], kernel, [ys[0]], calls, threads)
 
-    row = kernel_only.time_shape(Wrong, Shape((3, 1), 33, 7), "float32", 1, rounds=1, budget=0.001)
+    monkeypatch.setattr(kernel_only, "_core", types.SimpleNamespace(time_forward=wrong))
+    row = kernel_only.time_shape(Shape((3, 1), 33, 7), "float32", 1, rounds=1, budget=0.001)
     assert row["difference"] > 1e-4
 
 
 def test_kernel_only_runs_without_tensorflow():
-    code = "from bench import kernel_only as k; import sys; k.load_core(); print(*sys.modules)"
+    code = "from bench import kernel_only; import sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "tensorflow" not in done.stdout.split()
 
@@ -301,5 +285,5 @@ def test_memory_shows_the_kernel_gradients_of_plain_reuse():
 
 def test_memory_says_why_there_is_none(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match=r"bench\.memory failed: no message"):
+    with pytest.raises(RuntimeError, match=r"bench\.memory\.peak_growth failed: no message"):
         memory.measure(1, 1, "float32")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import calls, graph, interleaved, models, run, shapes
+from bench import calls, interleaved, models, shapes
 
 MODELS = [
     stack._replace(rows=tuple(min(rows, 5) for rows in stack.rows[:4]), widths=(17, 9, 6))
@@ -70,11 +70,8 @@ def test_a_row_of_the_report(training, monkeypatch):
     # So small a model may take no longer than the loop around it, on a busy machine.
     monkeypatch.setattr(interleaved, "measure", timed)
     row = models.measure(MODELS[0], training, rounds=2, budget=0.001)
-    assert row["pass"] == ("training step" if training else "inference")
-    assert len(models.PASSES) == run.MODEL_PASSES
-    assert row["shape"] == "2x5, 17->9->6" and row["model"] == "Siamese MLP"
     assert row["seconds"] == {"shared": [1.0, 1.0], "dense": [1.0, 1.0]}
-    assert row["skipped"] == {"concat": graph.LATE}
+    assert row["skipped"] == {"concat": interleaved.LATE}
 
 
 def test_what_python_adds_is_timed_of_equal_calls():

@@ -132,7 +132,9 @@ def test_libraries_know_nothing_of_where_they_were_built(wheel, tmp_path):
 
         # One copy of the core, beside those that need it.
         is_core = Path(name).name == core
-        assert (needed & {core}, paths) == ((set(), set()) if is_core else ({core}, {"$ORIGIN"})), name
+        assert (needed & {core}, paths) == ((set(), set()) if is_core else ({core}, {"$ORIGIN"})), (
+            name
+        )
         assert not [tag for tag in tags if tag.entry.d_tag == "DT_RPATH"], name
         others = needed - tensorflows - {core}
         assert all(re.fullmatch(SYSTEM, library) for library in others), needed

@@ -39,14 +39,9 @@ def version(nvcc: str) -> str:
     return found.group(1) if found else "unknown"
 
 
-def _cublas(kind: str, *patterns: str) -> list[Path]:
-    """What there is of pip's nvidia-cublas, of any CUDA version."""
-    return [path for pattern in patterns for path in sorted(PIP.glob(f"*/{kind}/{pattern}"))]
-
-
 def cublaslt() -> str:
-    """pip's library, or "" to leave it to the dynamic linker."""
-    return next((str(path) for path in _cublas("lib", "libcublasLt.so.*")), "")
+    """pip's library, of any CUDA version, or "" to leave it to the dynamic linker."""
+    return next(map(str, sorted(PIP.glob("*/lib/libcublasLt.so.*"))), "")
 
 
 def sources() -> list[Path]:
@@ -78,7 +73,7 @@ def build(nvcc: str, folder: Path) -> Path:
     headers = [*(ROOT / "csrc").rglob("*.h"), *(ROOT / "csrc").rglob("*.inc")]
     headers += [*(ROOT / "tests/cuda").glob("*.h"), *(ROOT / "bench/cuda").glob("*.h")]
     newest = max(path.stat().st_mtime for path in headers)
-    blas = [f"-I{path.parent}" for path in _cublas("include", "cublasLt.h")[:1]]
+    blas = [f"-I{path.parent}" for path in sorted(PIP.glob("*/include/cublasLt.h"))[:1]]
 
     def run(*command: object) -> None:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)

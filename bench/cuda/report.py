@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.cuda.cases import Case
 from bench.cuda.targets import CACHES, Verdict, bandwidth, medians
+from bench.tables import table
 
 OTHERS = ("separate", "concat", "gemm")
 
@@ -36,17 +37,6 @@ HEAD = [
 ]  # fmt: skip
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def text(found: dict, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str:
     """The tables; the targets come last."""
     limits, device, rows = found["limits"], found["device"], found["cases"]
@@ -62,18 +52,15 @@ def text(found: dict, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> str
         "",
     ]
     known = [(case, rows[case.name]) for case in cases if case.name in rows]
-    lines += _aligned([HEAD, *([case.name, *_cells(case, row)] for case, row in known)])
+    lines.append(table(HEAD, [[case.name, *_cells(case, row)] for case, row in known]))
     skipped = sorted({row["skipped"] for _, row in known if "skipped" in row})
     lines += [f"not measured: {reason}" for reason in skipped]
     late = sum(row.get("late", 0) for _, row in known)
     if late:
         lines.append(f"{late} times hold the host's launches, too: it was slower than the device")
     words = {True: "met", False: "MISSED", None: "unknown"}
-    lines.append("")
-    lines += _aligned(
-        [["target", "case", "wanted", "got", ""]]
-        + [[v.target, v.case, v.wanted, v.got, words[v.met]] for v in verdicts]
-    )
+    rows = [[v.target, v.case, v.wanted, v.got, words[v.met]] for v in verdicts]
+    lines.append("\n" + table(["target", "case", "wanted", "got", ""], rows))
     for why in sorted({v.why for v in verdicts if v.why}):
         lines.append(f"unknown or missed: {why}")
     return "\n".join(lines)

@@ -44,24 +44,19 @@ def _least_ratio(row: dict, others: Sequence[str]) -> float | None:
     return min(ratios)
 
 
-def _judge(
-    target: str, case: Case, row: dict | None, wanted: str, least: float, measure
-) -> Verdict:
-    if row is None:
-        return Verdict(target, case.name, wanted, "-", None, "not run")
-    if not row["right"]:
-        return Verdict(target, case.name, wanted, "-", False, "wrong results")
-    value = measure(row)
-    if value is None:
-        return Verdict(target, case.name, wanted, "-", None, row.get("skipped", "not timed"))
-    return Verdict(target, case.name, wanted, f"{value:.2f}", value >= least)
-
-
 def judge(rows: dict[str, dict], limits: dict) -> list[Verdict]:
     """Every target in turn. `rows`: what `measure` wrote, by the names of the cases."""
 
     def of(target: str, case: Case, wanted: str, least: float, measure: Callable) -> Verdict:
-        return _judge(target, case, rows.get(case.name), wanted, least, measure)
+        row, unknown = rows.get(case.name), (target, case.name, wanted, "-")
+        if row is None:
+            return Verdict(*unknown, None, "not run")
+        if not row["right"]:
+            return Verdict(*unknown, False, "wrong results")
+        value = measure(row)
+        if value is None:
+            return Verdict(*unknown, None, row.get("skipped", "not timed"))
+        return Verdict(target, case.name, wanted, f"{value:.2f}", value >= least)
 
     def of_copy(case: Case) -> Callable:
         # With the kernel in L2 already, DRAM would be no limit.
