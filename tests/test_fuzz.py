@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 import random
 import subprocess
-import sys
 
 import pytest
+import warm
 from fuzz import __main__ as driver
 from fuzz import cases, compare, faults, program
 
@@ -122,7 +122,7 @@ def test_the_program_that_is_printed_runs(tmp_path):
     ):
         path = tmp_path / "program.py"
         path.write_text(text)
-        done = subprocess.run([sys.executable, path], capture_output=True, text=True)
+        done = subprocess.run([*warm.python(), path], capture_output=True, text=True)
         assert done.returncode == status, done.stderr
         assert ("eager, second, op: result" in done.stderr) == bool(status)
 
