@@ -4,7 +4,13 @@ PYTHON := $(VENV)/bin/python
 SOURCES := $(shell git ls-files 'csrc/*' CMakeLists.txt 'cmake/*' setup.py pyproject.toml 2>/dev/null)
 CXX_SOURCES := $(shell git ls-files '*.cc' '*.cu' '*.h' '*.inc' 2>/dev/null)
 
-.PHONY: help setup build demo test fuzz exports sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
+# By file, in the order of tests/conftest.py: those that take longest begin.
+PARALLEL = -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
+# Values and gradients on both paths, the layers, bits, messages and the house rules.
+CHECKED = core core_bits core_half core_plan core_activations core_selective core_cancellation shared_matmul gradients \
+	repeated_tensors selective layer branches transposed_dense shared paths errors layer_errors source
+
+.PHONY: help setup build demo test check fuzz exports sanitize callgrind cuda wheel lint format docs bench bench-full bench-cuda clean
 
 help: ## Shows the targets.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -18,14 +24,18 @@ build: $(VENV)/.built ## Builds the extension in place (an editable install).
 
 $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 	@echo "Building the extension (half a minute; minutes where there is an nvcc) ..."
-	@PATH="$(abspath $(VENV))/bin:$$PATH" $(PYTHON) -m pip install -q --no-build-isolation --no-deps -e .
+	@PATH="$(abspath $(VENV))/bin:$$PATH" CMAKE_CXX_COMPILER_LAUNCHER="$(abspath tools/compile_once.py)" \
+		$(PYTHON) -m pip install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 demo: build ## Trains a Siamese network on real digits, with the op and without.
 	@$(PYTHON) examples/siamese_digits.py
 
-test: build ## Runs all tests, JOBS=2 at a time.
-	@$(PYTHON) -m pytest -n $(or $(JOBS),2) --dist loadfile
+test: build ## Runs all tests, JOBS=2 at a time (eight minutes on two cores).
+	@$(PYTHON) -m pytest $(PARALLEL)
+
+check: build ## Runs what shows most faults soonest (two minutes): nothing that compiles or starts processes.
+	@$(PYTHON) -m pytest $(PARALLEL) -m "not builds" $(CHECKED:%=tests/test_%.py)
 
 fuzz: build ## Runs random programs against plain TensorFlow (CASES=200000, SEED=0, SECONDS=...; JOBS=2).
 	@cd tests && $(abspath $(PYTHON)) -m fuzz --seed $(or $(SEED),0) --jobs $(or $(JOBS),2) \

@@ -13,6 +13,19 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("SHARED_DENSE_TEST_
 import numpy as np
 import pytest
 
+# Files that take longest, by processor time: begun first, so that no worker is left with one.
+LONGEST = (
+    "wheel", "cuda_host", "cuda_build", "fuzz", "examples", "saving", "xla_dynamic_ranks",
+    "symbolic_calls", "bench_results", "docs", "distribution", "core_aarch64", "cancellation",
+    "core_bits", "core", "source",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts the files, for `--dist loadfile --no-loadscope-reorder`; their tests stay in order."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture
 def rng(request):

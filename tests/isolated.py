@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
+
+import warm
 
 
 def outcomes(script, names, **environment):
@@ -16,7 +17,7 @@ def outcomes(script, names, **environment):
     waiting, found = list(names), {}
     while waiting:
         done = subprocess.run(
-            [sys.executable, script],
+            [*warm.python(), script],
             input=json.dumps(waiting),
             capture_output=True,
             text=True,

@@ -12,7 +12,7 @@ from toolchain import ROOT
 
 import shared_dense as sd
 from shared_dense import _core
-from shared_dense.ops import activations, composition
+from shared_dense.ops.matmul import activations, composition
 
 SAVED = _core.activations()
 

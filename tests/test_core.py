@@ -128,6 +128,7 @@ every_how = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.builds
 def test_the_core_runs_without_tensorflow():
     program = """
 import sys

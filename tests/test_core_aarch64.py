@@ -9,20 +9,13 @@ from __future__ import annotations
 import platform
 
 import pytest
-from toolchain import ROOT, compiler_for, find, output
+from toolchain import ROOT, build_core, compiler_for, find, output
 
 
 def build(machine, compiler, folder):
     """tests/cross/bits.cc over the core as CMake builds it for `machine`."""
-    cmake = find("cmake")
-    output(
-        cmake, "-S", ROOT, "-B", folder, f"-DCMAKE_CXX_COMPILER={compiler}",
-        "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={machine}",
-        "-DSHARED_DENSE_WITH_PYTHON=OFF", "-DSHARED_DENSE_WITH_TENSORFLOW=OFF",
-        # Its 64-byte vectors take longest to compile; tests/test_core_bits.py has them.
-        "-DSHARED_DENSE_TEST_ISAS=OFF",
-    )  # fmt: skip
-    output(cmake, "--build", folder, "--parallel", "2")
+    # 64-byte vectors of AVX2 take longest to compile; tests/test_core_bits.py has them.
+    build_core(machine, compiler, folder, "-DSHARED_DENSE_TEST_ISAS=OFF")
     program = folder / "bits"
     output(
         compiler, "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread",
@@ -54,8 +47,9 @@ def x86_64(tmp_path_factory):
     return hashes(build("x86_64", find("g++"), tmp_path_factory.mktemp("x86_64")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clang():
+    """Of the module, so that one looks for it before anything is built to compare with."""
     return find("clang++")
 
 

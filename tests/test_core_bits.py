@@ -184,6 +184,7 @@ def test_instruction_sets_with_fma_agree(name, dtype, rng):
             assert_bits(got, expected)
 
 
+@pytest.mark.builds
 def test_what_is_for_tests_is_taken_by_name_only():
     """Whatever stands behind generic, which runs everywhere."""
     if "avx2_wide" not in ISAS:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import test_core
-from toolchain import ROOT, find, output
+from toolchain import LAUNCHER, ROOT, find, output
 
 SOURCES = [
     *sorted((ROOT / "csrc/cuda").glob("*.cu")),
@@ -33,7 +33,7 @@ def programs(tmp_path_factory):
 
     def compiled(source):
         built = folder / f"{source.name}.o"
-        output(compiler, *FLAGS, *INCLUDES, "-x", "c++", "-c", source, "-o", built)
+        output(LAUNCHER, compiler, *FLAGS, *INCLUDES, "-x", "c++", "-c", source, "-o", built)
         return built
 
     mains = [ROOT / "tests/cuda/check.cc", ROOT / "bench/cuda/measure.cc"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import warm
 from distribution_models import (
     BATCH,
     KINDS,
@@ -31,7 +32,7 @@ HERE = Path(__file__).parent
 # The sums of a step, one after the other: over the inputs' width, the units, the rows of a batch,
 # and over the batch once more for its mean.
 TERMS = WIDTH + UNITS + 2 * BATCH
-SCRIPT = [sys.executable, "-W", "ignore", str(HERE / "distribution_models.py")]
+SCRIPT = ["-W", "ignore", str(HERE / "distribution_models.py")]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def _environment():
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory, request, _environment):
     results = tmp_path_factory.mktemp("mirrored") / "one"
-    command = [*SCRIPT, "mirrored", str(results)]
+    command = [*warm.python(), *SCRIPT, "mirrored", str(results)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             request.getfixturevalue("alone")  # in the meantime
@@ -73,7 +74,7 @@ def mirrored(tmp_path_factory, request, _environment):
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory, examples, _environment):
     results = tmp_path_factory.mktemp("workers")
-    command = [*SCRIPT, "workers", str(results / "{}")]
+    command = [*warm.python(), *SCRIPT, "workers", str(results / "{}")]
     examples[0].run(command, {"worker": [{}, {}]}, waits_for="worker", seconds=SECONDS)
     return [json.loads((results / f"{index}.json").read_text()) for index in range(2)]
 
@@ -82,7 +83,7 @@ def workers(tmp_path_factory, examples, _environment):
 def parameters(tmp_path_factory, examples, _environment):
     results = tmp_path_factory.mktemp("parameters") / "chief"
     jobs = {"chief": [{}], "worker": [{}], "ps": [{}]}
-    command = [*SCRIPT, "parameters", str(results)]
+    command = [*warm.python(), *SCRIPT, "parameters", str(results)]
     examples[0].run(command, jobs, waits_for="chief", seconds=SECONDS)
     return json.loads(results.with_suffix(".json").read_text())
 

@@ -10,8 +10,9 @@ The convention, for who writes them:
 - A block that prints and is followed by no ```text block may print what it likes; one that raises
   without one fails.
 - `<!-- not run: why -->` on the line before a ```python block leaves it out.
-- `<!-- in a process of its own -->` there runs it in one, with nothing imported, in the same
-  directory; `<!-- in a process of its own, without shared_dense -->` where that is not installed.
+- `<!-- in a process of its own -->` there runs it in one, with nothing of ours imported, in the
+  same directory; `<!-- in a process of its own, without shared_dense -->` where that is not
+  installed.
 - Blocks of any other language, indented ones too, are prose.
 """
 
@@ -24,11 +25,11 @@ import io
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import pytest
+import warm
 
 import shared_dense as sd
 
@@ -106,7 +107,7 @@ def run_apart(block: Block) -> tuple[str, str]:
     """The same, in a process of its own."""
     missing = "sys.modules['shared_dense'] = None" if block.apart.group(1) else ""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM.format(missing=missing)],
+        [*warm.python(), "-W", "ignore", "-c", PROGRAM.format(missing=missing)],
         input=block.code,
         capture_output=True,
         text=True,

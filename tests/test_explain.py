@@ -6,12 +6,12 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 
 import shared_dense as sd
 from shared_dense import _core
@@ -97,7 +97,7 @@ def test_verbose_says_every_new_shape_once(value):
     if value is not None:
         env["SHARED_DENSE_VERBOSE"] = value
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True
+        [*warm.python(), "-c", PROGRAM], env=env, capture_output=True, text=True, check=True
     )
     said = [line for line in done.stderr.splitlines() if line.startswith("shared_dense: ")]
     if value != "1":

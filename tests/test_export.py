@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 from graphs import operations_of
 from oracle import ACTIVATIONS
 
@@ -150,7 +151,7 @@ def test_a_file_runs_without_the_package(tmp_path):
         "found = model.serve([batch['arr_0'], batch['arr_1']])\n"
         "np.savez('found.npz', *found)\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    subprocess.run([*warm.python(), "-c", program], cwd=tmp_path, check=True)
     found = np.load(tmp_path / "found.npz")
     assert_close([found[name] for name in found.files], model(batch))
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import itertools
 import random
 import subprocess
-import sys
 
 import pytest
+import warm
 from fuzz import __main__ as driver
 from fuzz import cases, compare, faults, program
 
 import shared_dense as sd
-from shared_dense.ops import matmul
+from shared_dense.ops.matmul import matmul
 
 FIRST, CASES = 0, 1500  # a minute on two cores
 
@@ -122,7 +122,7 @@ def test_the_program_that_is_printed_runs(tmp_path):
     ):
         path = tmp_path / "program.py"
         path.write_text(text)
-        done = subprocess.run([sys.executable, path], capture_output=True, text=True)
+        done = subprocess.run([*warm.python(), path], capture_output=True, text=True)
         assert done.returncode == status, done.stderr
         assert ("eager, second, op: result" in done.stderr) == bool(status)
 

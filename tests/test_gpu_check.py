@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 from oracle import Oracle
 
 import shared_dense as sd
@@ -223,7 +223,7 @@ def test_kernels_that_fail_their_check_are_refused():
         pytest.skip("built without CUDA")
     environment = {**os.environ, "SHARED_DENSE_GPU": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        [sys.executable, "-c", REFUSED], env=environment, capture_output=True, text=True
+        [*warm.python(), "-c", REFUSED], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "well\n", done.stderr[-3000:]
 

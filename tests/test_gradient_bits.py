@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 from oracle import Oracle
 from test_gradients import check, differentiate, flat, problem, tensors
 
@@ -83,7 +83,7 @@ def test_any_number_of_threads_gives_the_same_bits():
     program = "import test_gradient_bits; test_gradient_bits.digest({})"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program.format(threads)],
+            [*warm.python(), "-c", program.format(threads)],
             cwd=os.path.dirname(__file__),
             stdout=subprocess.PIPE,
         )

@@ -6,13 +6,13 @@ In float64, against TensorFlow's own ops in the same context (`agree`), on both 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 from oracle import Oracle
 from test_gradients import ZERO, again, agree, check, flat, plain, problem, small, tensors
 
@@ -379,7 +379,7 @@ else:
         tests.twice()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program.format(path == "op")],
+        [*warm.python(), "-c", program.format(path == "op")],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import huge_lists
 import pytest
+import warm
 
 FORWARD, BACKWARD = "SharedDense>SharedMatMul", "SharedDense>SharedMatMulGrad"
 LENGTH = 4_000_000
@@ -38,7 +38,7 @@ def imports():
     asked = [(*what, LENGTH) for what in [*STOCK, *OURS]] + [(*what, 2**40) for what in OURS]
     asked += [(FORWARD, "N", 1), (BACKWARD, "N", 1)]
     done = subprocess.run(
-        [sys.executable, huge_lists.__file__, *(str(word) for what in asked for word in what)],
+        [*warm.python(), huge_lists.__file__, *(str(word) for what in asked for word in what)],
         capture_output=True,
         text=True,
         timeout=500,

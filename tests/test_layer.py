@@ -381,6 +381,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize("backend", ["numpy", "jax", "torch"])
 def test_other_backends(backend):
     env = {**os.environ, "KERAS_BACKEND": backend}

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import warm
 
 PACKAGE = Path(__file__).parents[1] / "python" / "shared_dense"
 RUNNING = ".".join(metadata.version("tensorflow").split(".")[:2])
@@ -204,7 +205,7 @@ def reports(tmp_path_factory):
         change(copy)
         cases[name] = (str(copy.parent), environment)
     done = subprocess.run(
-        [sys.executable, "-c", f"import test_loader; test_loader.fork_all({cases!r})"],
+        [*warm.python(), "-c", f"import test_loader; test_loader.fork_all({cases!r})"],
         cwd=Path(__file__).parent,
         env=clean_environment(),
         capture_output=True,

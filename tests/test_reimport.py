@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import warm
 from test_loader import PACKAGE, clean_environment
 
 ELSEWHERE = "is registered already, by another copy"
@@ -212,7 +213,7 @@ def reports(tmp_path_factory):
     cases = {f.__name__: ((f.__name__, *folders), {}) for f in CASES}
     code = f"import test_loader, test_reimport; test_loader.fork_all({cases!r}, test_reimport.use)"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [*warm.python(), "-c", code],
         cwd=Path(__file__).parent,
         env=clean_environment(),
         capture_output=True,

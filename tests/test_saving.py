@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+import warm
 from oracle import Exact, Oracle, roundoff
 from saving_models import BATCH, CASES, FEWER, MOMENTUM, RATE, U, draw, far_targets, inputs_of
 
@@ -55,7 +55,7 @@ def start(mode, what, folder, results, package):
         environment["SHARED_DENSE_DISABLE"] = "1"
     arguments = [what, folder, results, *(["--refuse"] if mode == "none" else [])]
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "saving_models.py", *map(str, arguments)],
+        [*warm.python(), "-W", "ignore", "saving_models.py", *map(str, arguments)],
         cwd=HERE,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 from oracle import Oracle
 from test_loader import clean_environment
 
@@ -92,7 +92,7 @@ def served(tmp_path_factory):
     }
     np.savez(folder / "batches.npz", **batches)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LOAD, str(folder)],
+        [*warm.python(), "-W", "ignore", "-c", LOAD, str(folder)],
         env=clean_environment(PYTHONPATH=str(Path(sd.__file__).parents[1])),
         capture_output=True,
         text=True,

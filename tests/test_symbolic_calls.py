@@ -65,10 +65,17 @@ def check(model, layer_of, x):
 
 
 ORDERS = [order for pair in itertools.product(SMALL, LARGE) for order in (pair, pair[::-1])]
+ORDERS.append(("tensor", "dict", "list", "dict of one"))
+LAYERS = "SharedDense", "TransposedDense"
+# Keras keeps the calls, whoever multiplies: every order with both layers, and on both paths.
+CELLS = [
+    pytest.param(path, name, order, id=f"{path}-{name}-{'-'.join(order)}")
+    for i, order in enumerate(ORDERS)
+    for path, name in zip(("op", "fallback"), LAYERS[:: 1 if i % 2 else -1], strict=True)
+]
 
 
-@pytest.mark.parametrize("order", [*ORDERS, ("tensor", "dict", "list", "dict of one")])
-@pytest.mark.parametrize("name", ["SharedDense", "TransposedDense"])
+@pytest.mark.parametrize(("path", "name", "order"), CELLS, indirect=["path"])
 def test_calls_of_any_size_in_any_order(path, rng, tmp_path, name, order):
     layer, of_one = shared(name)
     x = {name: rng.normal(size=(4, K)).astype("float32") for name in NAMES}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+import warm
 from exact import assert_equal, set_whole_weights, whole
 
 import shared_dense as sd
@@ -182,7 +182,7 @@ def test_loaded_by_a_fresh_process(rng, tmp_path):
     set_whole_weights(rng, model)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x := whole(rng, 3, K))
-    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    command = [*warm.python(), "-c", ELSEWHERE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_equal(np.load(tmp_path / "y.npy"), model(x).numpy())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm
 from oracle import ACTIVATIONS, Exact, Oracle, roundoff
 
 import shared_dense as sd
@@ -271,7 +271,7 @@ import shared_dense.load_op
 loaded = tf.saved_model.load({str(tmp_path)!r})
 np.save({str(tmp_path / "y.npy")!r}, tf.function(loaded.call, jit_compile=True)(tf.ones([3, 5]))[0])
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([*warm.python(), "-c", program], check=True)
     got = [np.load(tmp_path / "y.npy")]
     assert_same_bits(got, [y.numpy() for y in module.call(tf.ones([3, 5]))])
 
@@ -289,7 +289,7 @@ with sd.fallback() if {path == "fallback"} else contextlib.nullcontext():
 assert sd.status().last_path == {path!r}, sd.status().last_reason
 print(y[0].numpy().tolist() == [[3.0] * 4] * 2)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([*warm.python(), "-c", program], capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr[-2000:]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,8 +31,14 @@ def find(*names):
     return pytest.skip(f"needs {' or '.join(names)}")
 
 
-def output(*command):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+# What builds of the tests compile with: each object once, also of what `make build` has compiled.
+LAUNCHER = str(ROOT / "tools" / "compile_once.py")
+
+
+def output(*command, **environment):
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=os.environ | environment
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -42,6 +49,18 @@ def compiler_for(machine):
     if machine in (None, output(own, "-dumpmachine").split("-")[0]):
         return own
     return find(f"{machine}-linux-gnu-g++")
+
+
+def build_core(machine, compiler, folder, *options):
+    """The core as CMake builds it for `machine`."""
+    cmake = find("cmake")
+    output(
+        cmake, "-S", ROOT, "-B", folder, f"-DCMAKE_CXX_COMPILER={compiler}", *options,
+        "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={machine}",
+        "-DSHARED_DENSE_WITH_PYTHON=OFF", "-DSHARED_DENSE_WITH_TENSORFLOW=OFF",
+        CMAKE_CXX_COMPILER_LAUNCHER=LAUNCHER,
+    )  # fmt: skip
+    output(cmake, "--build", folder, "--parallel", "2")
 
 
 def flags_of(source):

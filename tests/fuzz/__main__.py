@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+import warm
+
 from fuzz import cases, program
 
 PATIENCE = 120  # seconds for one program, which XLA may compile several times
@@ -48,7 +50,7 @@ class Worker:
         settings = {"PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3"}
         settings |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fuzz.worker"],
+            [*warm.python(), "-m", "fuzz.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
