@@ -8,6 +8,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -26,6 +27,15 @@ def tensorflow_requirement():
     return tensorflow_package.requirement(*found) if found else tensorflow_package.SHIPPED_FOR
 
 
+class CleanBuild(build_py):
+    """Copies the modules, and nothing that an earlier build left in the folder."""
+
+    def run(self):
+        """Empties the folder first."""
+        shutil.rmtree(Path(self.build_lib) / "shared_dense", ignore_errors=True)
+        super().run()
+
+
 class CMakeBuild(build_ext):
     """Builds and installs all targets of CMakeLists.txt into the package folder."""
 
@@ -41,8 +51,6 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve() / "cmake"
         version = self.distribution.get_version()
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        for old in (base / "shared_dense").glob("_*_*.so"):
-            old.unlink()  # of another TensorFlow or core: the build info below does not name it
         # An isolated build leaves behind paths of an environment that is gone by the next.
         (build / "CMakeCache.txt").unlink(missing_ok=True)
         for command in (
@@ -59,6 +67,10 @@ class CMakeBuild(build_ext):
                     f"shared-dense: `{' '.join(command[:2])}` failed, see above. To install without"
                     " the extension (plain TensorFlow ops) set SHARED_DENSE_NO_EXTENSION=1."
                 )
+        installed = (build / "install_manifest.txt").read_text().splitlines()
+        for library in (base / "shared_dense").glob("_*.so"):
+            if str(library) not in installed:
+                library.unlink()  # of another TensorFlow or core
 
     def get_outputs(self):
         """Files that installation must know of."""
@@ -69,5 +81,5 @@ class CMakeBuild(build_ext):
 setup(
     install_requires=["numpy", "wrapt", tensorflow_requirement()],
     ext_modules=[] if NO_EXTENSION else [Extension("shared_dense._core", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": CleanBuild},
 )

@@ -10,6 +10,7 @@ add_library(shared_dense_core STATIC
   csrc/core/isa/generic.cc
   csrc/core/parallel.cc
   csrc/core/plan.cc
+  csrc/core/pool_use.cc
   csrc/core/reference.cc
   csrc/core/rows_product.cc
   csrc/core/shared_matmul.cc
@@ -53,12 +54,13 @@ target_compile_options(shared_dense_core PRIVATE -Wall -Wextra -Wno-ignored-attr
 target_link_libraries(shared_dense_core PUBLIC Threads::Threads)
 
 # One copy of it in a package, which the op library, XLA's and the Python module
-# are linked to. Its name says which sources it is of: of two libraries of one
+# are linked to. Its name says what it is built of: of two libraries of one
 # name in a process the dynamic linker takes the first for both, so two copies
 # of the package would get the same core, of whichever version that is.
-file(GLOB_RECURSE core_files CONFIGURE_DEPENDS csrc/core/*)
+file(GLOB_RECURSE core_files CONFIGURE_DEPENDS csrc/core/*.cc csrc/core/*.h csrc/core/*.inc)
 list(SORT core_files)
-set(core_hashes "")
+list(APPEND core_files "${CMAKE_CURRENT_LIST_FILE}")  # its flags
+set(core_hashes "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${SHARED_DENSE_TEST_ISAS}")
 foreach(file IN LISTS core_files)
   file(SHA256 "${file}" hash)
   string(APPEND core_hashes "${hash}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The oracles multiply in NumPy, whose threads spin while they wait.
@@ -24,6 +25,8 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     """Sorts the files, for `--dist loadfile --no-loadscope-reorder`; their tests stay in order."""
     places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    missing = [name for name in places if not (Path(__file__).parent / name).exists()]
+    assert not missing, f"LONGEST names {missing}, which are not there"
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 

@@ -12,7 +12,7 @@ from toolchain import ROOT
 
 import shared_dense as sd
 from shared_dense import _core
-from shared_dense.ops.matmul import activations, composition
+from shared_dense.ops import activations, composition, vectorized
 
 SAVED = _core.activations()
 
@@ -27,6 +27,7 @@ def test_python_knows_which_need_the_pre_activation():
         activations.NEED_PRE_ACTIVATION
     )
     assert [n for n, saved in SAVED.items() if saved == "nothing"] == ["linear"]
+    assert {n for n, saved in SAVED.items() if saved == "output"} == vectorized.SLOPES.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Calls outside of graphs: the op checks its operands; Keras is passed by if it adds nothing."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -186,3 +189,44 @@ def test_variables_are_read_by_the_op(path, xs):
     found = tape.gradient(loss, [kernel, bias])
     np.testing.assert_allclose(found[1], [7.0] * U, atol=1e-5)
     np.testing.assert_allclose(found[0][:, 0], sum(np.sum(x, 0) for x in xs), atol=1e-5)
+
+
+class Scale:
+    """Of two that are equal, each is itself."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, z):
+        return z * self.by
+
+    def __eq__(self, other):
+        return isinstance(other, Scale)
+
+    def __hash__(self):
+        return 7
+
+
+def test_functions_that_are_equal_are_not_one(path, xs):
+    w = tf.ones([K, U])
+    first, second = (sd.shared_matmul(xs, w, activation=Scale(by))[0] for by in (1.0, 10.0))
+    np.testing.assert_array_equal(10 * first.numpy(), second.numpy())
+
+
+def test_a_function_lives_as_long_as_its_user_wants(path, xs):
+    scale = Scale(2.0)
+    sd.shared_matmul(xs, tf.ones([K, U]), activation=scale)
+    gone = weakref.ref(scale)
+    del scale
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("odd", [0, 1, np.True_])
+def test_a_call_that_fails_spoils_no_other(path, xs, odd):
+    w = tf.ones([K, K])
+    for transpose_kernel in (odd, bool(odd)):
+        try:
+            sd.shared_matmul(xs, w, transpose_kernel=transpose_kernel)
+        except TypeError:
+            assert transpose_kernel is odd

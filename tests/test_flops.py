@@ -8,7 +8,7 @@ import tensorflow as tf
 from oracle import ACTIVATIONS
 
 import shared_dense as sd
-from shared_dense.ops.matmul import composition
+from shared_dense.ops import composition
 
 SHAPES = {"two": [(8, 64), (8, 64)], "ragged": [(8, 64), (3, 5, 64), (1, 64)], "one": [(8, 64)]}
 

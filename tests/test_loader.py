@@ -53,6 +53,17 @@ def of_another_release(package):
     write(INFO, json.dumps(info | {"version": "0.0.1"}))(package)
 
 
+def without_core(package):
+    info = json.loads((package / INFO).read_text())
+    del info["core"]
+    write(INFO, json.dumps(info))(package)
+
+
+def odd_core(package):
+    info = json.loads((package / INFO).read_text())
+    write(INFO, json.dumps(info | {"core": 3}))(package)
+
+
 def truncate(size, pattern=OPS):
     def change(package):
         (file,) = package.glob(pattern)
@@ -93,7 +104,9 @@ CASES = {
     "no build information": (remove(INFO), {}, ["unknown", REINSTALL]),
     "broken build information": (write(INFO, "{"), {}, ["unknown", REINSTALL]),
     "odd build information": (write(INFO, "[]"), {}, ["unknown", REINSTALL]),
-    "no shared core": (remove("_core_*"), {}, ["_core is missing", REINSTALL]),
+    "information of an older build": (without_core, {}, ["older build", REINSTALL]),
+    "odd name of the core": (odd_core, {}, ["older build", REINSTALL]),
+    "no shared core": (remove("_core_*"), {}, ["_core is missing", "_core_", REINSTALL]),
     "half a shared core": (truncate(100_000, "_core_*"), {}, ["does not load", REINSTALL]),
     "no core": (remove("_core*"), {}, ["_core is missing", REINSTALL]),
     "broken core": (

@@ -147,6 +147,16 @@ def first_of_two_copies(first, other):
     return old
 
 
+def after_an_unbuilt_copy(first, other):
+    """Which registers nothing in the place of the one that has the op."""
+    unbuilt = Path(other).parent / "unbuilt" / "shared_dense"
+    shutil.copytree(Path(other) / "shared_dense", unbuilt, ignore=shutil.ignore_patterns("*.so"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        right(import_from(unbuilt.parent))
+    return import_from(first)
+
+
 def a_copy_opened_by_hand(first, other):
     import tensorflow as tf
 
@@ -165,6 +175,7 @@ CASES = {
     two_copies: "fallback",
     first_of_two_copies: "op",
     a_copy_opened_by_hand: "fallback",
+    after_an_unbuilt_copy: "op",
 }
 
 

@@ -13,7 +13,7 @@ from graphs import operations_of
 from oracle import ACTIVATIONS, Exact, Oracle, gamma, roundoff
 
 import shared_dense as sd
-from shared_dense.ops.matmul import activations
+from shared_dense.ops import activations
 from shared_dense.runtime import paths
 
 RAGGED = [(3, 7), (1, 7), (0, 7), (2, 5, 7), (7,)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import pickle
 import re
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def private_modules(source):
 
 PACKAGE = ROOT / "python/shared_dense"
 MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in files("python/shared_dense", suffixes=(".py",))
 }
 COMPAT = ("shared_dense.runtime.compat", "shared_dense.keras.compat")
@@ -257,24 +258,32 @@ ROOMS = ("runtime", "ops", "keras", "")  # each knows those before it
 
 
 def imports(tree, later=True):
-    """Modules of the package that a module imports; `later`: also inside of functions."""
+    """Modules that a module imports or names in a string; `later`: also inside of functions."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
-        if later or not isinstance(node, ast.FunctionDef):
-            waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             continue
+        if later or not isinstance(node, ast.FunctionDef):
+            waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: write `from shared_dense...`"
             below = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in MODULES else node.module for name in below)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and "." in str(node.value):
+            yield node.value  # for importlib
+
+
+def below(tree):
+    """Modules of the package that a module imports, but for the version."""
+    return {name for name in imports(tree) if name in MODULES} - {"shared_dense._version"}
 
 
 def room_of(module):
     parts = module.split(".")
-    return parts[1] if len(parts) > 2 else ""
+    return parts[1] if len(parts) > 2 or parts[-1] in ROOMS else ""
 
 
 def test_rooms_know_only_those_below():
@@ -282,9 +291,7 @@ def test_rooms_know_only_those_below():
     wrong = [
         (name, other)
         for name, tree in trees().items()
-        for other in imports(tree)
-        # The front door and the version, which every room may know.
-        if other.startswith("shared_dense.") and other != "shared_dense._version"
+        for other in below(tree)
         if order[room_of(other)] > order[room_of(name)]
     ]
     assert not wrong
@@ -292,7 +299,7 @@ def test_rooms_know_only_those_below():
 
 def test_no_module_imports_itself_by_way_of_others():
     """Not even inside of functions, where Python would bear it."""
-    left = {name: {*imports(tree)} for name, tree in trees().items()}
+    left = {name: below(tree) for name, tree in trees().items()}
     while left:
         ends = {name for name, others in left.items() if not others & left.keys() - {name}}
         assert ends, f"a circle among {sorted(left)}"
@@ -313,3 +320,13 @@ def test_layers_import_no_tensorflow_for_other_backends(name):
         if module in MODULES:
             waiting += imports(trees()[module], later=False)
     assert "shared_dense.keras.structures" in seen
+
+
+def test_public_names_are_the_packages():
+    """Pickles name where a thing is from; a room may be renamed."""
+    import shared_dense as sd
+
+    for name in set(sd.__all__) - {"__version__"}:
+        thing = getattr(sd, name)
+        assert thing.__module__ == "shared_dense"
+        assert pickle.loads(pickle.dumps(thing)) is thing

@@ -150,7 +150,8 @@ def _fork(connection, others, base):
         status = _run(wanted["arguments"])
     finally:
         for file in (sys.stdout, sys.stderr):
-            file.flush()
+            with contextlib.suppress(Exception):  # closed, or no file any more
+                file.flush()
         os._exit(status)  # the exit status is that of the program, not of the server's end
 
 

@@ -77,7 +77,7 @@ def members(cls: type, prefix: str) -> list[str]:
     """What a class of this library, or one that it is mixed with, adds or changes, in order."""
     found = {}
     for owner in cls.__mro__:
-        if owner.__module__.startswith("shared_dense."):
+        if owner.__module__.partition(".")[0] == "shared_dense":
             found = {**vars(owner), **found}  # what the mixin has comes first
     parts = []
     for name, member in found.items():

@@ -9,6 +9,7 @@ is: the tests build the core anew, and a wheel of an unpacked sdist, and find th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ OBJECTS = Path(__file__).resolve().parent.parent / "build" / "objects"
 KEPT = 300  # of which a checkout has some thirty
 # What shows in the preprocessed source, if at all; those that are words of their own take another.
 PREPROCESSORS = ("-I", "-D", "-U", "-isystem", "-ffile-prefix-map", "-M")
+SOURCES = (".cc", ".cpp", ".cu")
 WITH_A_WORD = ("-I", "-D", "-isystem", "-MF", "-MT", "-MQ")
 
 
@@ -36,7 +38,7 @@ def key_of(command: list[str], target: str) -> str | None:
     for word in rest:
         if word in WITH_A_WORD:
             next(rest)
-        elif word.startswith("-") and not word.startswith(PREPROCESSORS):
+        elif not word.startswith(PREPROCESSORS) and Path(word).suffix not in SOURCES:
             found.append(word)
     return hashlib.sha256("\0".join(found).encode() + preprocessed.stdout).hexdigest()
 
@@ -48,7 +50,11 @@ def keep(target: str, kept: Path) -> None:
     os.close(handle)
     shutil.copyfile(target, new)
     os.replace(new, kept)
-    for old in sorted(OBJECTS.iterdir(), key=lambda path: -path.stat().st_mtime_ns)[KEPT:]:
+    ages = {}
+    for path in OBJECTS.glob("*.o"):
+        with contextlib.suppress(FileNotFoundError):  # another launcher has removed it
+            ages[path] = path.stat().st_mtime_ns
+    for old in sorted(ages, key=ages.get, reverse=True)[KEPT:]:
         old.unlink(missing_ok=True)
 
 
@@ -59,13 +65,15 @@ def main(command: list[str]) -> int:
     target = command[command.index("-o") + 1]
     key = key_of(command, target)
     kept = OBJECTS / f"{key}.o"
-    if key is not None and kept.exists():
-        shutil.copyfile(kept, target)
-        os.utime(kept)
-        return 0
+    if key is not None:
+        with contextlib.suppress(OSError):  # it is not there, or no more
+            shutil.copyfile(kept, target)
+            os.utime(kept)
+            return 0
     status = subprocess.run(command).returncode
     if key is not None and status == 0:
-        keep(target, kept)
+        with contextlib.suppress(OSError):  # a full disk is none of the compiler's business
+            keep(target, kept)
     return status
 
 

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstdint>
 
+#include "core/api.h"
+
 namespace shared_dense {
 
 // One call's use of the threads.
@@ -30,10 +32,8 @@ class PoolUse {
   static std::int64_t now() {
     return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
   }
-  static std::atomic<std::int64_t>& last() {
-    static std::atomic<std::int64_t> time{0};
-    return time;
-  }
+  // When the latest call of the process ended, whoever made it.
+  static SHARED_DENSE_API std::atomic<std::int64_t>& last();
 
   bool scheduled_ = false;
 };

@@ -10,6 +10,7 @@ from typing import Any
 
 from shared_dense._version import __version__
 from shared_dense.runtime import gpu, loader
+from shared_dense.runtime.public import public
 
 # The dtypes that have CPU kernels, and so a plan.
 PLANNED = ("float32", "float64", "bfloat16", "float16")
@@ -187,6 +188,7 @@ def _text(value: object) -> str:
     return str(value) or "-"
 
 
+@public
 def status() -> Status:
     """The state of the library: what is available, why, and which path the latest call took.
 

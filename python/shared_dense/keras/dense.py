@@ -15,8 +15,10 @@ from shared_dense.keras.dense_weights import copy_dense_weights
 from shared_dense.keras.one_kernel import KERNEL, OneKernel
 from shared_dense.keras.structured_layer import StructuredLayer
 from shared_dense.keras.structures import Shape, Width, check, is_shape, is_tensor, known_shape
+from shared_dense.runtime.public import public
 
 
+@public
 @keras.saving.register_keras_serializable(package="shared_dense")
 class SharedDense(StructuredLayer, keras.layers.Dense):
     """A Dense layer whose kernel, bias and activation are applied to several inputs in one call.

@@ -9,11 +9,13 @@ import keras
 
 from shared_dense.keras import compat
 from shared_dense.runtime import paths
+from shared_dense.runtime.public import public
 
 # What Keras's exporters import, by format.
 NEEDED = {"onnx": "tf2onnx onnx", "litert": "ai-edge-litert", "openvino": "openvino"}
 
 
+@public
 def export(
     model: keras.Model,
     filepath: str | os.PathLike,

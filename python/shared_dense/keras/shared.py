@@ -9,8 +9,10 @@ import keras
 
 from shared_dense.keras.structured_layer import StructuredLayer
 from shared_dense.keras.structures import is_shape, leaves
+from shared_dense.runtime.public import public
 
 
+@public
 @keras.saving.register_keras_serializable(package="shared_dense")
 class Shared(StructuredLayer, keras.layers.Wrapper):
     """Calls a layer on every input of a structure: what stands between two SharedDense.

@@ -21,11 +21,13 @@ from shared_dense.keras.structures import (
     known_shape,
     leaves,
 )
+from shared_dense.runtime.public import public
 from shared_dense.runtime.suggestions import nearest
 
 _KERNEL = "tied"  # the one kernel, as check() wants a name for it
 
 
+@public
 @keras.saving.register_keras_serializable(package="shared_dense")
 class TransposedDense(StructuredLayer, keras.layers.Layer):
     """`activation(x @ transpose(kernel) + bias)`, the kernel being another layer's.

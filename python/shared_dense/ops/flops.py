@@ -1,6 +1,6 @@
 """FLOPs of the ops, for TensorFlow's profiler: those that it counts for plain reuse.
 
-Imported by the loader once the op library is loaded.
+`library.load` imports this module once the op library is loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gradients of the ops. Imported by the loader once the op library is loaded."""
+"""Gradients of the ops. `library.load` imports this module once the op library is loaded."""
 
 from __future__ import annotations
 

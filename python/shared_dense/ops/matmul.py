@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from shared_dense.ops import activations, composition, library, outputs
 from shared_dense.runtime import compat, paths
+from shared_dense.runtime.public import public
 
 Activation = str | Callable | None
 
 
+@public
 def shared_matmul(
     inputs: Sequence[Any],
     kernel: Any,
@@ -61,13 +63,13 @@ def shared_matmul(
         tf.errors.InvalidArgumentError: the same, for shapes known only when the op runs.
     """
     n = _count(inputs)
-    if not isinstance(bias, (list, tuple)) and type(trains_kernel) is bool:
-        try:
-            call = _alike(n, activation, bias is not None, trains_kernel, transpose_kernel)
-        except TypeError:  # a list of activations, or one that has no hash
-            call = None
-        if call is not None:
-            return _computed(inputs, kernel, [] if bias is None else [bias], *call)
+    if (
+        not isinstance(bias, (list, tuple))
+        and (activation is None or type(activation) is str)
+        and type(trains_kernel) is type(transpose_kernel) is bool
+    ):
+        found = _alike(n, activation, bias is not None, trains_kernel, transpose_kernel)
+        return _computed(inputs, kernel, [] if bias is None else [bias], *found)
     uses = _each(activation, n, "activation", "pass one, or one per input")
     return product(
         inputs,
@@ -94,27 +96,36 @@ def product(
 ) -> list[tf.Tensor]:
     """shared_matmul, given one bias (or None), activation and flag for each input."""
     distinct, bias_of = _distinct(biases)
-    attributes = {
+    attributes = _attributes(uses, bias_of, _flags(trains_kernel), transpose_kernel)
+    return _computed(inputs, kernel, distinct, attributes, uses)
+
+
+def _attributes(
+    uses: Sequence[activations.Resolved],
+    bias_of: list[int],
+    trains_kernel: list[bool],
+    transpose_kernel: bool,
+) -> dict[str, Any]:
+    return {
         "activations": [use.name for use in uses],
         "transpose_kernel": transpose_kernel,
         "bias_of": bias_of,
-        "trains_kernel": _flags(trains_kernel),
+        "trains_kernel": trains_kernel,
     }
-    return _computed(inputs, kernel, distinct, attributes, uses)
 
 
 @functools.lru_cache(256)
 def _alike(
-    n: int, activation: Activation, has_bias: bool, trains_kernel: bool, transpose_kernel: bool
+    n: int, activation: str | None, has_bias: bool, trains_kernel: bool, transpose_kernel: bool
 ) -> tuple[dict[str, Any], list[activations.Resolved]]:
-    """The attributes of a call whose n inputs are all treated alike. A small call takes as long."""
-    use = activations.resolve(activation)
-    return {
-        "activations": [use.name] * n,
-        "transpose_kernel": transpose_kernel,
-        "bias_of": [0 if has_bias else -1] * n,
-        "trains_kernel": [trains_kernel] * n,
-    }, [use] * n
+    """The attributes of n inputs that are treated alike, which take as long as a small call.
+
+    Of names only: a function that is kept here would live as long as the process, and whatever it
+    refers to; and one that equals it would get its place.
+    """
+    uses = [activations.resolve(activation)] * n
+    bias_of = [0 if has_bias else -1] * n
+    return _attributes(uses, bias_of, [trains_kernel] * n, transpose_kernel), uses
 
 
 def _computed(
@@ -143,7 +154,7 @@ def _at_once(
     """
     if not (compat.all_eager(inputs) and compat.all_readable([kernel, *biases])):
         return None
-    path, _ = paths.decide(compat.dtype_name(kernel), inputs, kernel)
+    path, _ = paths.decide(compat.dtype_name(kernel), inputs, kernel, library.load)
     if path.name != "op" or not tf.executing_eagerly():
         return None
     try:
@@ -162,7 +173,7 @@ def _checked(
     names = _bias_names(attributes["bias_of"])
     bs = [_tensor(b, name, kernel.dtype) for b, name in zip(biases, names, strict=True)]
     _check_shapes(xs, kernel, dict(zip(names, bs, strict=True)), attributes["transpose_kernel"])
-    path = paths.choose(kernel.dtype.name, xs, kernel)
+    path = paths.choose(kernel.dtype.name, xs, kernel, library.load)
     if path.name == "op":
         return _by_op(xs, kernel, bs, attributes)
     is_export = isinstance(path, paths.ExportPath)

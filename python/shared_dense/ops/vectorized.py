@@ -1,9 +1,9 @@
 """How `tf.vectorized_map` and jacobians run the ops once for all iterations.
 
-Imported by the loader once the op library is loaded. An operand differs from one iteration to the
-next and has an axis of iterations in front, or it is the same in all. The ops take inputs of any
-rank, so that axis means more rows; a kernel of each iteration means batched products of
-TensorFlow's own.
+`library.load` imports this module once the op library is loaded. An operand differs from one
+iteration to the next and has an axis of iterations in front, or it is the same in all. The ops take
+inputs of any rank, so that axis means more rows; a kernel of each iteration means batched products
+of TensorFlow's own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from shared_dense.ops.gradients import attributes_of
 from shared_dense.runtime import loader
 from shared_dense.runtime.compat import Stacked, register_vectorized
 
-# f'(z) from y = f(z), as the op has it.
-_SLOPES = {
+# f'(z) from y = f(z), of the activations for which y determines it.
+SLOPES = {
     "relu": lambda y: tf.cast(y > 0, y.dtype),
     "relu6": lambda y: tf.cast((y > 0) & (y < 6), y.dtype),
     "leaky_relu": lambda y: tf.where(y > 0, tf.ones_like(y), tf.constant(0.2, y.dtype)),
@@ -31,8 +31,8 @@ _SLOPES = {
 
 def _slope(name: str, at: tf.Tensor) -> tf.Tensor:
     """f'(z), from y or (silu, gelu, gelu_tanh) from z."""
-    if name in _SLOPES:
-        return _SLOPES[name](at)
+    if name in SLOPES:
+        return SLOPES[name](at)
     with tf.GradientTape() as tape:
         tape.watch(at)
         y = composition.ACTIVATIONS[name](at)

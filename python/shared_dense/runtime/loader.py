@@ -52,13 +52,20 @@ def minor(version: str) -> str:
 
 
 @functools.cache
-def core() -> ModuleType | None:
-    """The pybind11 module over the core, or None where it is missing or does not load."""
+def _open_core() -> tuple[ModuleType | None, str]:
+    """The module `core`, or why there is none."""
     path = PACKAGE / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     try:
-        return importlib.import_module("shared_dense._core") if _whole(path) else None
-    except (ImportError, OSError):
-        return None
+        if not _whole(path):
+            return None, "a file is cut short"
+        return importlib.import_module("shared_dense._core"), ""
+    except (ImportError, OSError) as error:
+        return None, str(error)
+
+
+def core() -> ModuleType | None:
+    """The pybind11 module over the core, or None where it is missing or does not load."""
+    return _open_core()[0]
 
 
 def _whole(path: Path) -> bool:
@@ -71,7 +78,7 @@ def _whole(path: Path) -> bool:
     dynamic linker, which says so without harm.
     """
     core = build_info().get("core")
-    return _is_whole(path) and (core is None or _is_whole(PACKAGE / core))
+    return _is_whole(path) and (not isinstance(core, str) or _is_whole(PACKAGE / core))
 
 
 def _is_whole(path: Path) -> bool:
@@ -171,6 +178,8 @@ def load() -> Library:
             f"the op library is of shared-dense {build_info().get('version')}, but the Python "
             f"package is {__version__}; {_REBUILD}"
         )
+    if not isinstance(build_info().get("core"), str):
+        return _no(f"the op library is of an older build, whose core is not shared; {_REBUILD}")
     built = minor(built) if path in files else files[0].stem.removeprefix("_ops_tf")
     if built != running:
         return _no(
@@ -185,9 +194,11 @@ def load() -> Library:
             "with only one of them on sys.path"
         )
 
-    module = core()
+    module, problem = _open_core()
     if module is None:
-        return _no(f"the module _core is missing from {PACKAGE} or does not load; {_REBUILD}")
+        return _no(
+            f"the module _core is missing from {PACKAGE} or does not load ({problem}); {_REBUILD}"
+        )
     module.isa()  # raises for a bad SHARED_DENSE_ISA
 
     try:

@@ -8,12 +8,13 @@ import functools
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from shared_dense.runtime import compat, frames, gpu, loader
+from shared_dense.runtime.public import public
 
 _DTYPES = ("float32", "float64", "bfloat16", "float16")
 # Kernels there are, by device; those on a GPU only where `gpu.load` has loaded them.
@@ -41,6 +42,7 @@ _of_layers: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
 _warned: set[str] = set()
 
 
+@public
 @contextlib.contextmanager
 def fallback() -> Iterator[None]:
     """Runs or traces with plain TensorFlow ops what is called inside, in every thread.
@@ -87,8 +89,13 @@ def _device(inputs: Sequence[tf.Tensor], kernel: Any) -> str:
     return "GPU"
 
 
-def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, bool]:
-    """The path for a call on these, and whether it is a fallback that its user should know of."""
+def decide(
+    dtype: str, inputs: Sequence[tf.Tensor], kernel: Any, load: Callable[[], loader.Library]
+) -> tuple[Path, bool]:
+    """The path for a call on these, and whether it is a fallback that its user should know of.
+
+    `load` gives the op library, if it comes to that.
+    """
     if _exports:
         return ExportPath("fallback", "inside shared_dense.export()"), False
     eager = tf.executing_eagerly()
@@ -101,7 +108,7 @@ def decide(dtype: str, inputs: Sequence[tf.Tensor], kernel: Any) -> tuple[Path, 
     if loader.disabled():
         reason = "SHARED_DENSE_DISABLE is set; unset it to use the op"
         return Path("fallback", reason), True
-    library = loader.load()
+    library = load()
     if not library.available:
         return Path("fallback", library.reason), True
     device = _device(inputs, kernel)
@@ -139,9 +146,11 @@ def remember(path: Path) -> None:
     _last = _here.last = path
 
 
-def choose(dtype: str, inputs: Sequence[tf.Tensor], kernel: tf.Tensor) -> Path:
+def choose(
+    dtype: str, inputs: Sequence[tf.Tensor], kernel: tf.Tensor, load: Callable[[], loader.Library]
+) -> Path:
     """The path for a call on these tensors; remembered for status(), warned of once a reason."""
-    path, news = decide(dtype, inputs, kernel)
+    path, news = decide(dtype, inputs, kernel, load)
     remember(path)
     if news and path.reason not in _warned:
         _warned.add(path.reason)
