@@ -42,15 +42,42 @@ def compiled(source, architecture, target):
     return done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def check_program(tmp_path_factory):
+    """The folder of what tests/cuda/run.sh builds: the program, its objects, ptxas's reports."""
+    folder = tmp_path_factory.mktemp("check")
+    nvcc = tmp_path_factory.mktemp("nvcc") / "nvcc"
+    nvcc.write_text(  # what it makes is its last argument
+        "#!/bin/sh\nfor target; do :; done\n"
+        f'{tool("nvcc")} "$@" -Xptxas -v 2> "$target.report" && exit\n'
+        'cat "$target.report" >&2\nexit 1\n'
+    )
+    nvcc.chmod(0o755)
+    done = subprocess.run(
+        ["bash", ROOT / "tests/cuda/run.sh", "--build", folder],
+        env=os.environ | {"SHARED_DENSE_NVCC": str(nvcc)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def of_program(folder, name):
+    """An object of the program, for sm_80 or sm_90a, and ptxas's report of it."""
+    target = folder / f"{name}.cu.o"
+    return target, target.with_name(f"{target.name}.report").read_text()
+
+
 @pytest.fixture(scope="module", params=["80", "90"])
 def architecture(request):
     return request.param
 
 
 @pytest.fixture(scope="module", params=["bfloat16", "float", "tf32"])
-def built(request, architecture, tmp_path_factory):
+def built(request, architecture, check_program, tmp_path_factory):
     """dtype, object file and ptxas's report of one file of kernels."""
     dtype = request.param
+    if architecture == "80":
+        return dtype, *of_program(check_program, f"product_{dtype}")
     target = tmp_path_factory.mktemp("cuda") / f"{dtype}.o"
     return dtype, target, compiled(ROOT / f"csrc/cuda/product_{dtype}.cu", architecture, target)
 
@@ -88,10 +115,9 @@ def test_machine_code_has_the_instructions_meant(built):
 
 
 @pytest.fixture(scope="module")
-def hopper(tmp_path_factory):
+def hopper(check_program):
     """ptxas's report and the machine code of each kernel of compute capability 9.0."""
-    target = tmp_path_factory.mktemp("cuda") / "hopper.o"
-    report = compiled(ROOT / "csrc/cuda/hopper_bfloat16.cu", "90a", target)
+    target, report = of_program(check_program, "hopper_bfloat16")
     listing = output(tool("cuobjdump"), "-sass", target)
     kernels = dict(k.split("\n", 1) for k in re.split(r"\n\s*Function : ", listing)[1:])
     return report, kernels
@@ -189,17 +215,15 @@ print("well")
     assert done.stdout == "well\n", done.stderr[-2000:]
 
 
-def test_the_check_for_gpu_machines_builds(tmp_path):
+def test_the_check_for_gpu_machines_builds(check_program):
     """tests/cuda/run.sh; without a driver the program says so and fails, and checks nothing."""
-    environment = os.environ | {"SHARED_DENSE_NVCC": tool("nvcc")}
-    script = ["bash", ROOT / "tests/cuda/run.sh", "--build", tmp_path]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     if not Path("/dev/nvidia0").exists():
-        ran = subprocess.run([tmp_path / "check"], capture_output=True, text=True)
+        ran = subprocess.run([check_program / "check"], capture_output=True, text=True)
         assert ran.returncode == 1
         assert "CUDA: " in ran.stderr
-        done = subprocess.run(script[:2], env=environment, capture_output=True, text=True)
+        environment = os.environ | {"SHARED_DENSE_NVCC": tool("nvcc")}
+        script = ["bash", ROOT / "tests/cuda/run.sh"]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr[:20]) == (2, "run.sh: no GPU here;")
 
 
