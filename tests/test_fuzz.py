@@ -15,7 +15,7 @@ from fuzz import __main__ as driver
 from fuzz import cases, compare, faults, program
 
 import shared_dense as sd
-from shared_dense.ops.matmul import matmul
+from shared_dense.ops import matmul
 
 FIRST, CASES = 0, 1500  # a minute on two cores
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import shared_dense as sd
 from fuzz import compare
-from shared_dense.ops.matmul import matmul
+from shared_dense.ops import matmul
 
 _right = matmul.shared_matmul
 
