@@ -31,7 +31,7 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 demo: build ## Trains a Siamese network on real digits, with the op and without.
 	@$(PYTHON) examples/siamese_digits.py
 
-test: build ## Runs all tests, JOBS=2 at a time (eight minutes on two cores).
+test: build ## Runs all tests, JOBS=2 at a time (a quarter of an hour on two cores).
 	@$(PYTHON) -m pytest $(PARALLEL)
 
 check: build ## Runs what shows most faults soonest (two minutes): nothing that compiles or starts processes.
